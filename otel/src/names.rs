@@ -1,0 +1,18 @@
+//! Every metric, span and attribute name, with what it means. OpenTelemetry's names where it has one.
+//! Prometheus shows dots as underscores; units are seconds and bytes.
+
+/// Counter: records that a consumer is finished with, by [`GROUP`], [`OUTCOME`] and [`REASON`].
+pub const CONSUMER_OUTCOMES: &str = "headwater.consumer.outcomes";
+/// Counter: attempts that ended in a retry, by [`GROUP`] and [`REASON`].
+pub const CONSUMER_RETRIES: &str = "headwater.consumer.retries";
+/// Counter: dead letters, by [`GROUP`], [`DISPOSITION`] and [`REASON`].
+pub const CONSUMER_DEAD_LETTERS: &str = "headwater.consumer.dead_letters";
+
+/// Consumer group id.
+pub const GROUP: &str = "messaging.consumer.group.name";
+/// done, skipped or dead.
+pub const OUTCOME: &str = "outcome";
+/// A word of a closed set: why.
+pub const REASON: &str = "reason";
+/// POISON, EXHAUSTED or REJECTED.
+pub const DISPOSITION: &str = "disposition";
