@@ -3,7 +3,7 @@
 //! Two kinds of handler, because there are two kinds of effect. A [`BatchHandler`] turns many records into one
 //! all-or-nothing write; the only thing that can go wrong is that its store is away, and then the whole batch waits.
 //! An [`EventHandler`] does one thing per record that can fail by itself; only the keys that have a failed event wait.
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use headwater_otel::TraceContext;
 
@@ -40,6 +40,8 @@ pub enum Verdict {
     Skip(&'static str),
     /// Try again later; after the last attempt the record is dead, disposition EXHAUSTED.
     Retry(&'static str),
+    /// Not its turn yet: hand it over again after that time. Parks the key like a retry, but is no attempt.
+    Wait(&'static str, Duration),
     /// Dead at once, disposition REJECTED.
     Dead(&'static str),
 }
