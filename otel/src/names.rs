@@ -16,3 +16,14 @@ pub const OUTCOME: &str = "outcome";
 pub const REASON: &str = "reason";
 /// POISON, EXHAUSTED or REJECTED.
 pub const DISPOSITION: &str = "disposition";
+
+// the server
+
+/// Histogram, seconds: time to answer a unary call, by [`RPC_SYSTEM`], [`RPC_METHOD`] and [`RPC_STATUS`].
+pub const RPC_SERVER_DURATION: &str = "rpc.server.call.duration";
+/// grpc or connectrpc.
+pub const RPC_SYSTEM: &str = "rpc.system.name";
+/// Full name, like headwater.v1.UserActions/Login.
+pub const RPC_METHOD: &str = "rpc.method";
+/// Connect's word for the code: ok, invalid_argument, ...
+pub const RPC_STATUS: &str = "rpc.response.status_code";
