@@ -27,3 +27,19 @@ pub const RPC_SYSTEM: &str = "rpc.system.name";
 pub const RPC_METHOD: &str = "rpc.method";
 /// Connect's word for the code: ok, invalid_argument, ...
 pub const RPC_STATUS: &str = "rpc.response.status_code";
+
+// the consumer, beside the outcomes above
+
+/// Counter: records that were in flight when their partition was handed over, lost or given up, so that the next owner
+/// may apply them a second time; by [`GROUP`].
+pub const CONSUMER_POSSIBLE_DUPLICATES: &str = "headwater.consumer.possible_duplicates";
+/// Gauge: partitions that this consumer owns, by [`GROUP`] and [`INSTANCE`].
+pub const CONSUMER_PARTITIONS: &str = "headwater.consumer.partitions";
+/// Gauge: records between the end of the owned partitions and what is finished, by [`GROUP`] and [`INSTANCE`].
+pub const CONSUMER_LAG: &str = "headwater.consumer.lag";
+/// Counter: errors that the client reported and survived, by [`GROUP`] and [`REASON`].
+pub const CONSUMER_ERRORS: &str = "headwater.consumer.errors";
+/// What the process does, like analytics.
+pub const ROLE: &str = "role";
+/// Which instance of a role, like 1 or a host name.
+pub const INSTANCE: &str = "instance";

@@ -1,0 +1,4 @@
+//! The door from outside: a real port, tonic's client and a plain HTTP client.
+mod api;
+mod json;
+mod server;
