@@ -43,3 +43,36 @@ pub const CONSUMER_ERRORS: &str = "headwater.consumer.errors";
 pub const ROLE: &str = "role";
 /// Which instance of a role, like 1 or a host name.
 pub const INSTANCE: &str = "instance";
+
+// the producer
+
+/// Counter: records that the broker reported as written.
+pub const PRODUCER_SENT: &str = "messaging.client.sent.messages";
+/// Counter: records that were refused or not reported in time, by [`REASON`].
+pub const PRODUCER_FAILED: &str = "headwater.producer.failed";
+/// Gauge: records enqueued and not yet reported.
+pub const PRODUCER_QUEUED: &str = "headwater.producer.queued";
+
+// the relay
+
+/// Gauge: rows in the outbox.
+pub const OUTBOX_ROWS: &str = "headwater.outbox.rows";
+/// Gauge, seconds: age of the oldest row in the outbox; 0 where it is empty.
+pub const OUTBOX_OLDEST_AGE: &str = "headwater.outbox.oldest.age";
+/// Counter: times that the relay gave up what was in flight and read the outbox anew, by [`REASON`].
+pub const RELAY_RESTARTS: &str = "headwater.relay.restarts";
+
+// notification
+
+/// Counter: notifications handed to their channel, by [`NOTIFICATION_KIND`] and [`NOTIFICATION_CHANNEL`].
+pub const NOTIFICATIONS_DELIVERED: &str = "headwater.notification.delivered";
+/// Counter: those of them that an earlier holder of the claim may have delivered too, by [`NOTIFICATION_KIND`].
+pub const NOTIFICATION_POSSIBLE_DUPLICATES: &str = "headwater.notification.possible_duplicates";
+/// Counter: delivery attempts that failed on purpose, by [`NOTIFICATION_KIND`].
+pub const NOTIFICATION_INJECTED_FAILURES: &str = "headwater.notification.injected_failures";
+/// Histogram, seconds: time a channel took for one attempt, delivered or not, by [`NOTIFICATION_CHANNEL`].
+pub const NOTIFICATION_DELIVERY_DURATION: &str = "headwater.notification.delivery.duration";
+/// WELCOME, SECURITY_ALERT, LOGIN_WARNING or ACCOUNT_NOTICE.
+pub const NOTIFICATION_KIND: &str = "kind";
+/// file or webhook.
+pub const NOTIFICATION_CHANNEL: &str = "channel";
