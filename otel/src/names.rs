@@ -76,3 +76,12 @@ pub const NOTIFICATION_DELIVERY_DURATION: &str = "headwater.notification.deliver
 pub const NOTIFICATION_KIND: &str = "kind";
 /// file or webhook.
 pub const NOTIFICATION_CHANNEL: &str = "channel";
+
+// analytics
+
+/// Counter: events of a day before the newest day stored when they arrived.
+pub const ANALYTICS_LATE_EVENTS: &str = "headwater.analytics.late_events";
+/// Counter: sessions that were built anew from all their events, because one did not come at the end.
+pub const ANALYTICS_SESSION_REBUILDS: &str = "headwater.analytics.session_rebuilds";
+/// Counter: days and months whose active users were recounted.
+pub const ANALYTICS_RECOUNTS: &str = "headwater.analytics.recounts";
