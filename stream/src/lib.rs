@@ -1,9 +1,30 @@
 //! How events move: the only crate that names rdkafka.
 
+mod batches;
+mod clock;
+mod connection;
 mod decode;
+mod embedded;
+mod error;
 mod handler;
+pub mod headers;
+mod kafka;
+mod partition;
+mod positions;
+mod producer;
 mod record;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod topic_admin;
 
+pub use clock::{Clock, FixedClock, SystemClock};
 pub use decode::{UNKNOWN_TYPE, decode_event};
+pub use embedded::{Backlog, EmbeddedKafka};
+pub use error::{Error, SendError};
 pub use handler::{BatchHandler, Decoded, Delivery, EventHandler, Outcome, Poison, Unavailable, Verdict};
+pub use kafka::{KafkaConfig, Patience};
+pub use partition::partition_for;
+pub use positions::Positions;
+pub use producer::{Full, OutboundRecord, Producer, Reports};
 pub use record::{Headers, Position, Record};
+pub use topic_admin::{Applied, apply_topics};

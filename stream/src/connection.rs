@@ -1,0 +1,220 @@
+//! One librdkafka producer client and the batches that it still owes reports for.
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use headwater_otel::names;
+use headwater_proto::topics;
+use metrics::{Counter, Gauge, counter, gauge};
+use rdkafka::{
+    ClientConfig, ClientContext, Message as _, Statistics,
+    config::FromClientConfigAndContext as _,
+    error::KafkaError,
+    message::{DeliveryResult, Header, OwnedHeaders},
+    producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
+    types::RDKafkaErrorCode,
+};
+use tokio::sync::Semaphore;
+use tracing::{error, warn};
+
+use crate::{Backlog, Error, OutboundRecord, Position, SendError, batches::Batches};
+
+/// What became of a record that was handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    Enqueued,
+    /// Its outcome says why; nothing was enqueued.
+    Refused,
+    /// Nothing happened: the same record may be handed over again.
+    QueueFull,
+}
+
+pub(crate) struct Connection {
+    /// `None` only while it is being dropped.
+    client: Option<ThreadedProducer<Deliveries>>,
+}
+
+impl Connection {
+    pub(crate) fn open(
+        config: &ClientConfig,
+        budget: Arc<Semaphore>,
+        backlog: Option<Arc<Backlog>>,
+    ) -> Result<Arc<Self>, Error> {
+        let context = Deliveries {
+            batches: Mutex::default(),
+            budget,
+            backlog,
+            broken: AtomicBool::new(false),
+            sent: counter!(names::PRODUCER_SENT),
+            queued: gauge!(names::PRODUCER_QUEUED),
+        };
+        let client = ThreadedProducer::from_config_and_context(config, context)
+            .map_err(|source| Error::Client { client: "producer", source })?;
+        Ok(Arc::new(Self { client: Some(client) }))
+    }
+
+    pub(crate) fn client(&self) -> &ThreadedProducer<Deliveries> {
+        self.client.as_ref().expect("only drop takes the client")
+    }
+
+    fn deliveries(&self) -> &Deliveries {
+        self.client().client().context()
+    }
+
+    pub(crate) fn batches(&self) -> MutexGuard<'_, Batches> {
+        self.deliveries().batches()
+    }
+
+    /// It will never send again.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.deliveries().broken.load(Ordering::Acquire)
+    }
+
+    /// Hands one record over; `bytes` of the budget are its own from here on.
+    pub(crate) fn send(&self, slot: u32, record: &OutboundRecord<'_>, bytes: u32) -> Sent {
+        let Some(opaque) = self.batches().add(slot, bytes) else {
+            self.deliveries().give_back(bytes);
+            return Sent::Refused;
+        };
+        let headers = record
+            .headers
+            .iter()
+            .fold(OwnedHeaders::new_with_capacity(record.headers.len()), |headers, &(key, value)| {
+                headers.insert(Header { key, value: Some(value) })
+            });
+        let outbound = BaseRecord {
+            topic: record.topic,
+            partition: record.partition,
+            payload: Some(record.value),
+            key: (!record.key.is_empty()).then_some(record.key),
+            timestamp: record.timestamp,
+            headers: Some(headers),
+            delivery_opaque: opaque,
+        };
+        let Err((error, _)) = self.client().send(outbound) else { return Sent::Enqueued };
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
+            return if self.batches().retract(opaque) { Sent::QueueFull } else { Sent::Refused };
+        }
+        self.deliveries().report(opaque, Err(self.deliveries().failed(&error)));
+        Sent::Refused
+    }
+
+    /// Adds a record that is not sent and gives its `bytes` back.
+    pub(crate) fn refuse(&self, slot: u32, error: SendError, bytes: u32) -> Sent {
+        self.batches().refuse(slot, error);
+        self.deliveries().give_back(bytes);
+        Sent::Refused
+    }
+
+    /// Everything unreported is purged from here on; their number.
+    pub(crate) fn stop(&self) -> usize {
+        let mut batches = self.batches();
+        let unreported = batches.unreported();
+        let freed = batches.stop();
+        drop(batches);
+        self.deliveries().budget.add_permits(freed);
+        unreported
+    }
+
+    pub(crate) fn unreported(&self) -> usize {
+        self.batches().unreported()
+    }
+
+    /// Drops the client on this thread, which waits for its polling thread and its sockets; left to whoever else
+    /// still holds it.
+    pub(crate) fn end(self: Arc<Self>) {
+        if let Some(mut last) = Arc::into_inner(self) {
+            drop(last.client.take());
+        }
+    }
+}
+
+impl Drop for Connection {
+    /// The last holder may be a runtime's worker, which must not wait.
+    fn drop(&mut self) {
+        let Some(client) = self.client.take() else { return };
+        let dropping = thread::Builder::new().name("producer drop".to_owned()).spawn(move || drop(client));
+        if let Err(error) = dropping {
+            warn!(%error, "no thread to drop a producer on; it was dropped in place");
+        }
+    }
+}
+
+/// What librdkafka tells about the client, on the client's polling thread.
+pub(crate) struct Deliveries {
+    batches: Mutex<Batches>,
+    budget: Arc<Semaphore>,
+    backlog: Option<Arc<Backlog>>,
+    broken: AtomicBool,
+    sent: Counter,
+    queued: Gauge,
+}
+
+impl Deliveries {
+    fn batches(&self) -> MutexGuard<'_, Batches> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn give_back(&self, bytes: u32) {
+        self.budget.add_permits(bytes as usize);
+    }
+
+    fn report(&self, record: usize, outcome: Result<Position, SendError>) -> u32 {
+        let bytes = self.batches().report(record, outcome);
+        self.give_back(bytes);
+        bytes
+    }
+
+    /// Counts the failure and notes where it is the client's last.
+    fn failed(&self, error: &KafkaError) -> SendError {
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+        if matches!(code, RDKafkaErrorCode::Fatal | RDKafkaErrorCode::GaplessGuarantee) {
+            self.broken.store(true, Ordering::Release);
+        }
+        let error = SendError::from(code);
+        counter!(names::PRODUCER_FAILED, names::REASON => error.reason()).increment(1);
+        error
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, record: usize) {
+        match result {
+            Ok(message) => {
+                let position = Position { partition: message.partition(), offset: message.offset() };
+                let bytes = self.report(record, Ok(position));
+                self.sent.increment(1);
+                if let Some(backlog) = &self.backlog
+                    && message.topic() == topics::USER_EVENTS.name
+                {
+                    backlog.produced(position, u64::from(bytes));
+                }
+            }
+            Err((error, _)) => {
+                let error = self.failed(error);
+                self.report(record, Err(error));
+            }
+        }
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn stats(&self, statistics: Statistics) {
+        self.queued.set(statistics.msg_cnt as f64);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+            self.broken.store(true, Ordering::Release);
+            error!(%error, reason, "a producer failed for good; the next record gets a new one");
+        } else {
+            warn!(%error, reason, "a producer has trouble with its broker; it keeps trying");
+        }
+    }
+}

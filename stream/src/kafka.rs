@@ -1,0 +1,147 @@
+//! How to reach the broker: the one place with librdkafka's settings. Their reasons are in RELIABILITY.md.
+use std::{sync::Arc, time::Duration};
+
+use rdkafka::ClientConfig;
+
+use crate::Backlog;
+
+/// How long a producer tries to deliver a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// 15 s: somebody waits for the report and will decide anew.
+    Waiting,
+    /// For ever: an expired record would be overtaken by a later one of the same user. A failed batch stops the
+    /// producer (and it starts anew), so nothing behind a gap is written.
+    Forever,
+}
+
+/// A broker and how to talk to it. The embedded one differs only in these values: the code path is the same.
+#[derive(Debug, Clone)]
+pub struct KafkaConfig {
+    /// Bootstrap addresses, separated by commas.
+    pub brokers: String,
+    /// Shown in the broker's logs and quotas.
+    pub client_id: String,
+    /// Of topics that are created here.
+    pub replication_factor: i32,
+    /// Of topics that are created here.
+    pub min_insync_replicas: i32,
+    /// A member that is silent for so long loses its partitions.
+    pub session_timeout: Duration,
+    /// A member whose thread asks for nothing so long leaves the group.
+    pub max_poll_interval: Duration,
+    /// How long a record waits for company before it is sent.
+    pub linger: Duration,
+    /// How long the broker holds an empty fetch.
+    pub fetch_wait: Duration,
+    /// Set where the broker is the embedded one, which keeps only so many bytes.
+    pub(crate) backlog: Option<Arc<Backlog>>,
+}
+
+impl KafkaConfig {
+    pub fn new(brokers: impl Into<String>) -> Self {
+        Self {
+            brokers: brokers.into(),
+            client_id: "headwater".to_owned(),
+            replication_factor: 1,
+            min_insync_replicas: 1,
+            session_timeout: Duration::from_secs(10),
+            max_poll_interval: Duration::from_secs(60),
+            linger: Duration::from_millis(5),
+            fetch_wait: Duration::from_millis(100),
+            backlog: None,
+        }
+    }
+
+    /// Whether the broker is librdkafka's mock cluster in this process.
+    pub fn is_embedded(&self) -> bool {
+        self.backlog.is_some()
+    }
+
+    /// What the embedded broker still holds for a consumer in this process; a real broker needs none.
+    pub fn backlog(&self) -> Option<&Arc<Backlog>> {
+        self.backlog.as_ref()
+    }
+
+    pub(crate) fn producer(&self, patience: Patience) -> ClientConfig {
+        let mut config = self.client();
+        config
+            .set("enable.idempotence", "true")
+            .set("partitioner", "murmur2_random") // Java's; the default CRC32 is not
+            .set("compression.type", "lz4")
+            .set("linger.ms", millis(self.linger))
+            .set("message.max.bytes", MESSAGE_MAX_BYTES.to_string())
+            .set("queue.buffering.max.kbytes", "131072")
+            .set("queue.buffering.max.messages", "0") // the byte budget of `Producer` bounds them
+            .set("request.timeout.ms", "8000")
+            .set("topic.metadata.refresh.interval.ms", "20000")
+            .set("statistics.interval.ms", "5000");
+        match patience {
+            Patience::Waiting => config.set("delivery.timeout.ms", "15000"),
+            Patience::Forever => config.set("message.timeout.ms", "0").set("enable.gapless.guarantee", "true"),
+        };
+        config
+    }
+
+    /// For a member of the group; `instance` tells the members apart in the broker's logs.
+    pub(crate) fn consumer(&self, group_id: &str, instance: &str) -> ClientConfig {
+        let mut config = self.client();
+        config
+            .set("client.id", format!("{}-{instance}", self.client_id))
+            .set("group.id", group_id)
+            .set("group.protocol", "classic")
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("enable.auto.commit", "true")
+            .set("enable.auto.offset.store", "false") // stored by hand, after the durable effect
+            .set("auto.commit.interval.ms", "1000")
+            .set("auto.offset.reset", "earliest")
+            .set("check.crcs", "true")
+            .set("session.timeout.ms", millis(self.session_timeout))
+            .set("heartbeat.interval.ms", millis(self.session_timeout * 3 / 10))
+            .set("max.poll.interval.ms", millis(self.max_poll_interval))
+            .set("queued.min.messages", "10000")
+            .set("queued.max.messages.kbytes", "16384")
+            .set("fetch.queue.backoff.ms", "50")
+            .set("fetch.wait.max.ms", millis(self.fetch_wait))
+            .set("statistics.interval.ms", "5000");
+        config
+    }
+
+    /// For a reader that joins no group.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn reader(&self) -> ClientConfig {
+        let mut config = self.client();
+        config
+            .set("group.id", "headwater-reader") // librdkafka wants one even where nothing is committed
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "earliest")
+            .set("check.crcs", "true")
+            .set("fetch.wait.max.ms", millis(self.fetch_wait));
+        config
+    }
+
+    pub(crate) fn admin(&self) -> ClientConfig {
+        self.client()
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.brokers)
+            .set("client.id", &self.client_id)
+            .set("socket.timeout.ms", "15000")
+            .set("socket.keepalive.enable", "true")
+            .set("reconnect.backoff.max.ms", "2000")
+            .set("allow.auto.create.topics", "false");
+        config
+    }
+}
+
+/// Of one record, before compression: a request of 1 MiB, its envelope and the headers of a dead letter fit.
+/// The topics are created with the same limit.
+pub(crate) const MESSAGE_MAX_BYTES: usize = 2 * 1024 * 1024;
+
+fn millis(duration: Duration) -> String {
+    duration.as_millis().to_string()
+}
