@@ -1,0 +1,299 @@
+//! The outbox: accepted events on their way to the log. What a transaction writes for one shard is one row.
+//!
+//! A row is a version byte and then its records in their order; numbers are LEB128, but for the timestamp:
+//!
+//! ```text
+//! record = timestamp (i64, little endian) key value header-count header*
+//! header = name value                     key, value, name = length bytes
+//! ```
+//!
+//! Rows are read back by another process, perhaps of another version: decoding trusts no length in it.
+use std::future::Future;
+
+use bytes::Bytes;
+use headwater_proto::Millis;
+use prost::Message;
+
+use crate::StoreError;
+
+/// The rows of all shards; a shard is a partition of user.events. Ids grow with each user's events, and nothing else
+/// is promised of them: a lower id may appear after a higher one was read, of other users.
+pub trait Outbox: Send + Sync + 'static {
+    /// The rows of the shard that are not in flight, lowest id first, as many as stay within the limit; at least one
+    /// where there is any.
+    fn unsent(
+        &self,
+        partition: i32,
+        in_flight: &[i64],
+        limit_bytes: usize,
+    ) -> impl Future<Output = Result<Vec<OutboxRow>, StoreError>> + Send;
+
+    /// Forgets rows that are in the log. An id that is not there is no error.
+    fn delete(&self, sent: &[i64]) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The shards that have rows, in flight or not. Cheap however many rows there are: it is asked all the time.
+    fn occupied(&self) -> impl Future<Output = Result<Vec<i32>, StoreError>> + Send;
+
+    /// For the gauges.
+    fn waiting(&self) -> impl Future<Output = Result<Waiting, StoreError>> + Send;
+}
+
+/// A row to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackedRow {
+    pub partition: i32,
+    pub records: u32,
+    pub bytes: Bytes,
+}
+
+/// A row as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxRow {
+    pub id: i64,
+    pub partition: i32,
+    pub records: u32,
+    pub bytes: Bytes,
+}
+
+/// What is in the outbox.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    pub rows: u64,
+    /// When the oldest row was written; `None` where there is none.
+    pub oldest_at: Option<Millis>,
+}
+
+const VERSION: u8 = 1;
+
+/// Packs the records of one shard, in the order in which they are to stand in the log.
+#[derive(Debug)]
+pub struct Packer {
+    partition: i32,
+    records: u32,
+    bytes: Vec<u8>,
+}
+
+impl Packer {
+    pub fn new(partition: i32) -> Self {
+        Self { partition, records: 0, bytes: vec![VERSION] }
+    }
+
+    /// `timestamp` is the record's: milliseconds since the Unix epoch.
+    pub fn push<'h>(
+        &mut self,
+        key: &[u8],
+        timestamp: i64,
+        headers: impl Iterator<Item = (&'h str, &'h [u8])> + Clone,
+        value: &impl Message,
+    ) {
+        self.bytes.extend_from_slice(&timestamp.to_le_bytes());
+        put_bytes(&mut self.bytes, key);
+        value.encode_length_delimited(&mut self.bytes).expect("a vector has room for every message");
+        put_len(&mut self.bytes, headers.clone().count());
+        for (name, value) in headers {
+            put_bytes(&mut self.bytes, name.as_bytes());
+            put_bytes(&mut self.bytes, value);
+        }
+        self.records += 1;
+    }
+
+    pub fn records(&self) -> u32 {
+        self.records
+    }
+
+    pub fn finish(self) -> PackedRow {
+        PackedRow { partition: self.partition, records: self.records, bytes: self.bytes.into() }
+    }
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_len(out, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+fn put_len(out: &mut Vec<u8>, len: usize) {
+    prost::encoding::encode_varint(len as u64, out);
+}
+
+/// A row that is not what [`Packer`] writes: made by a newer version, or damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Corrupt {
+    #[error("the row is of a version that is not known here")]
+    Version,
+    #[error("the row ends inside a record")]
+    Truncated,
+    #[error("a length in the row is not a number")]
+    Length,
+    #[error("the name of a header is not UTF-8")]
+    HeaderName,
+}
+
+/// One record of a row, borrowed from it.
+#[derive(Debug, Clone)]
+pub struct PackedRecord<'a> {
+    pub key: &'a [u8],
+    pub timestamp: i64,
+    pub value: &'a [u8],
+    pub headers: PackedHeaders<'a>,
+}
+
+/// The headers of one record; they were checked when the record was read.
+#[derive(Debug, Clone)]
+pub struct PackedHeaders<'a> {
+    left: usize,
+    bytes: Reader<'a>,
+}
+
+impl<'a> Iterator for PackedHeaders<'a> {
+    type Item = (&'a str, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        self.bytes.header().ok()
+    }
+}
+
+/// The records of a row, in their order. Ends after an error.
+pub fn unpack(row: &[u8]) -> Unpack<'_> {
+    Unpack { bytes: Reader(row), started: false }
+}
+
+#[derive(Debug, Clone)]
+pub struct Unpack<'a> {
+    bytes: Reader<'a>,
+    started: bool,
+}
+
+impl<'a> Iterator for Unpack<'a> {
+    type Item = Result<PackedRecord<'a>, Corrupt>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if !self.started {
+            self.started = true;
+            if self.bytes.take(1) != Ok(&[VERSION]) {
+                self.bytes = Reader(&[]);
+                return Some(Err(Corrupt::Version));
+            }
+        }
+        if self.bytes.0.is_empty() {
+            return None;
+        }
+        let record = self.bytes.record();
+        if record.is_err() {
+            self.bytes = Reader(&[]);
+        }
+        Some(record)
+    }
+}
+
+/// What is left to read.
+#[derive(Debug, Clone)]
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn record(&mut self) -> Result<PackedRecord<'a>, Corrupt> {
+        let timestamp = self.0.split_first_chunk().ok_or(Corrupt::Truncated).map(|(bytes, rest)| {
+            self.0 = rest;
+            i64::from_le_bytes(*bytes)
+        })?;
+        let (key, value) = (self.bytes()?, self.bytes()?);
+        let left = self.len()?;
+        let headers = PackedHeaders { left, bytes: self.clone() };
+        for _ in 0..left {
+            self.header()?;
+        }
+        Ok(PackedRecord { key, timestamp, value, headers })
+    }
+
+    fn header(&mut self) -> Result<(&'a str, &'a [u8]), Corrupt> {
+        let name = std::str::from_utf8(self.bytes()?).map_err(|_| Corrupt::HeaderName)?;
+        Ok((name, self.bytes()?))
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8], Corrupt> {
+        let len = self.len()?;
+        self.take(len)
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'a [u8], Corrupt> {
+        let (taken, rest) = self.0.split_at_checked(len).ok_or(Corrupt::Truncated)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn len(&mut self) -> Result<usize, Corrupt> {
+        if self.0.is_empty() {
+            return Err(Corrupt::Truncated);
+        }
+        let len = prost::encoding::decode_varint(&mut self.0).map_err(|_| Corrupt::Length)?;
+        usize::try_from(len).map_err(|_| Corrupt::Length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    type Owned = (Vec<u8>, i64, Vec<(String, Vec<u8>)>, Vec<u8>);
+
+    fn record() -> impl Strategy<Value = Owned> {
+        let headers = prop::collection::vec((".{0,20}", prop::collection::vec(any::<u8>(), 0..40)), 0..4);
+        (prop::collection::vec(any::<u8>(), 1..200), any::<i64>(), headers, prop::collection::vec(any::<u8>(), 0..300))
+    }
+
+    fn pack(records: &[Owned]) -> PackedRow {
+        let mut packer = Packer::new(7);
+        for (key, timestamp, headers, value) in records {
+            let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+            packer.push(key, *timestamp, headers, value);
+        }
+        packer.finish()
+    }
+
+    proptest! {
+        #[test]
+        fn a_row_brings_its_records_back(records in prop::collection::vec(record(), 0..5)) {
+            let row = pack(&records);
+            prop_assert_eq!((row.partition, row.records as usize), (7, records.len()));
+            let read: Result<Vec<Owned>, Corrupt> = unpack(&row.bytes)
+                .map(|record| record.map(|record| {
+                    let headers = record.headers.map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
+                    let value = <Vec<u8> as Message>::decode(record.value).unwrap();
+                    (record.key.to_vec(), record.timestamp, headers, value)
+                }))
+                .collect();
+            prop_assert_eq!(read, Ok(records));
+        }
+
+        #[test]
+        fn no_bytes_make_unpacking_panic_or_read_more_than_there_is(row: Vec<u8>, at: prop::sample::Index, byte: u8) {
+            let mut damaged = pack(&[(vec![1], 2, vec![("a".into(), row.clone())], row.clone())]).bytes.to_vec();
+            let index = at.index(damaged.len());
+            damaged[index] = byte;
+            for bytes in [&row, &damaged] {
+                for record in unpack(bytes).flatten() {
+                    let headers: usize = record.headers.map(|(name, value)| name.len() + value.len()).sum();
+                    prop_assert!(record.key.len() + record.value.len() + headers <= bytes.len());
+                }
+            }
+        }
+
+        #[test]
+        fn a_row_cut_anywhere_inside_a_record_says_so(records in prop::collection::vec(record(), 1..3), cut: prop::sample::Index) {
+            let bytes = pack(&records).bytes;
+            let last = pack(&records[..records.len() - 1]).bytes.len();
+            let cut = last + 1 + cut.index(bytes.len() - last - 1);
+            if cut < bytes.len() {
+                prop_assert!(unpack(&bytes[..cut]).last().is_some_and(|record| record.is_err()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_of_another_version_is_refused() {
+        assert_eq!(unpack(&[2]).collect::<Vec<_>>().len(), 1);
+        assert!(matches!(unpack(&[]).next(), Some(Err(Corrupt::Version))));
+        assert_eq!(unpack(&pack(&[]).bytes).count(), 0);
+    }
+}
