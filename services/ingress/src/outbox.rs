@@ -11,8 +11,8 @@
 use std::future::Future;
 
 use bytes::Bytes;
-use headwater_proto::Millis;
-use prost::Message;
+use headwater_proto::{Millis, topics::USER_EVENTS};
+use headwater_stream::partition_for;
 
 use crate::StoreError;
 
@@ -65,44 +65,53 @@ pub struct Waiting {
 
 const VERSION: u8 = 1;
 
-/// Packs the records of one shard, in the order in which they are to stand in the log.
-#[derive(Debug)]
+/// Packs records for the log, those of a shard in their order.
+#[derive(Debug, Default)]
 pub struct Packer {
+    /// A group has few shards, and mostly the one of its lane.
+    shards: Vec<Shard>,
+}
+
+#[derive(Debug)]
+struct Shard {
     partition: i32,
     records: u32,
     bytes: Vec<u8>,
 }
 
 impl Packer {
-    pub fn new(partition: i32) -> Self {
-        Self { partition, records: 0, bytes: vec![VERSION] }
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// `timestamp` is the record's: milliseconds since the Unix epoch.
-    pub fn push<'h>(
-        &mut self,
-        key: &[u8],
-        timestamp: i64,
-        headers: impl Iterator<Item = (&'h str, &'h [u8])> + Clone,
-        value: &impl Message,
-    ) {
-        self.bytes.extend_from_slice(&timestamp.to_le_bytes());
-        put_bytes(&mut self.bytes, key);
-        value.encode_length_delimited(&mut self.bytes).expect("a vector has room for every message");
-        put_len(&mut self.bytes, headers.clone().count());
+    pub fn push(&mut self, key: &[u8], value: &[u8], timestamp: i64, headers: &[(&str, &[u8])]) {
+        let shard = self.shard(partition_for(key, USER_EVENTS.partitions));
+        shard.records += 1;
+        let out = &mut shard.bytes;
+        out.extend_from_slice(&timestamp.to_le_bytes());
+        put_bytes(out, key);
+        put_bytes(out, value);
+        put_len(out, headers.len());
         for (name, value) in headers {
-            put_bytes(&mut self.bytes, name.as_bytes());
-            put_bytes(&mut self.bytes, value);
+            put_bytes(out, name.as_bytes());
+            put_bytes(out, value);
         }
-        self.records += 1;
     }
 
-    pub fn records(&self) -> u32 {
-        self.records
+    /// One row for each shard that has records.
+    pub fn finish(self) -> Vec<PackedRow> {
+        let rows = self.shards.into_iter();
+        rows.map(|Shard { partition, records, bytes }| PackedRow { partition, records, bytes: bytes.into() }).collect()
     }
 
-    pub fn finish(self) -> PackedRow {
-        PackedRow { partition: self.partition, records: self.records, bytes: self.bytes.into() }
+    fn shard(&mut self, partition: i32) -> &mut Shard {
+        let known = self.shards.iter().position(|shard| shard.partition == partition);
+        let index = known.unwrap_or_else(|| {
+            self.shards.push(Shard { partition, records: 0, bytes: vec![VERSION] });
+            self.shards.len() - 1
+        });
+        &mut self.shards[index]
     }
 }
 
@@ -242,33 +251,37 @@ mod tests {
         (prop::collection::vec(any::<u8>(), 1..200), any::<i64>(), headers, prop::collection::vec(any::<u8>(), 0..300))
     }
 
-    fn pack(records: &[Owned]) -> PackedRow {
-        let mut packer = Packer::new(7);
+    fn pack(records: &[Owned]) -> Vec<PackedRow> {
+        let mut packer = Packer::new();
         for (key, timestamp, headers, value) in records {
-            let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
-            packer.push(key, *timestamp, headers, value);
+            let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (name.as_str(), &value[..])).collect();
+            packer.push(key, value, *timestamp, &headers);
         }
         packer.finish()
     }
 
+    fn read(row: &[u8]) -> Result<Vec<Owned>, Corrupt> {
+        let owned = |record: PackedRecord<'_>| {
+            let headers = record.headers.map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
+            (record.key.to_vec(), record.timestamp, headers, record.value.to_vec())
+        };
+        unpack(row).map(|record| record.map(owned)).collect()
+    }
+
     proptest! {
         #[test]
-        fn a_row_brings_its_records_back(records in prop::collection::vec(record(), 0..5)) {
-            let row = pack(&records);
-            prop_assert_eq!((row.partition, row.records as usize), (7, records.len()));
-            let read: Result<Vec<Owned>, Corrupt> = unpack(&row.bytes)
-                .map(|record| record.map(|record| {
-                    let headers = record.headers.map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
-                    let value = <Vec<u8> as Message>::decode(record.value).unwrap();
-                    (record.key.to_vec(), record.timestamp, headers, value)
-                }))
-                .collect();
-            prop_assert_eq!(read, Ok(records));
+        fn rows_bring_the_records_of_their_shard_back_in_order(records in prop::collection::vec(record(), 0..9)) {
+            let rows = pack(&records);
+            prop_assert_eq!(rows.iter().map(|row| row.records as usize).sum::<usize>(), records.len());
+            for row in rows {
+                let of_shard = |record: &&Owned| partition_for(&record.0, USER_EVENTS.partitions) == row.partition;
+                prop_assert_eq!(read(&row.bytes), Ok(records.iter().filter(of_shard).cloned().collect()));
+            }
         }
 
         #[test]
         fn no_bytes_make_unpacking_panic_or_read_more_than_there_is(row: Vec<u8>, at: prop::sample::Index, byte: u8) {
-            let mut damaged = pack(&[(vec![1], 2, vec![("a".into(), row.clone())], row.clone())]).bytes.to_vec();
+            let mut damaged = pack(&[(vec![1], 2, vec![("a".into(), row.clone())], row.clone())])[0].bytes.to_vec();
             let index = at.index(damaged.len());
             damaged[index] = byte;
             for bytes in [&row, &damaged] {
@@ -280,20 +293,17 @@ mod tests {
         }
 
         #[test]
-        fn a_row_cut_anywhere_inside_a_record_says_so(records in prop::collection::vec(record(), 1..3), cut: prop::sample::Index) {
-            let bytes = pack(&records).bytes;
-            let last = pack(&records[..records.len() - 1]).bytes.len();
-            let cut = last + 1 + cut.index(bytes.len() - last - 1);
-            if cut < bytes.len() {
-                prop_assert!(unpack(&bytes[..cut]).last().is_some_and(|record| record.is_err()));
-            }
+        fn a_row_cut_inside_its_record_says_so(record in record(), cut: prop::sample::Index) {
+            let bytes = &pack(&[record])[0].bytes;
+            let cut = 2 + cut.index(bytes.len() - 2); // the version alone is an empty row
+            prop_assert!(read(&bytes[..cut]).is_err());
         }
     }
 
     #[test]
     fn a_row_of_another_version_is_refused() {
-        assert_eq!(unpack(&[2]).collect::<Vec<_>>().len(), 1);
-        assert!(matches!(unpack(&[]).next(), Some(Err(Corrupt::Version))));
-        assert_eq!(unpack(&pack(&[]).bytes).count(), 0);
+        assert_eq!(read(&[VERSION + 1, 0]), Err(Corrupt::Version));
+        assert_eq!(read(&[]), Err(Corrupt::Version));
+        assert_eq!(read(&[VERSION]), Ok(vec![]));
     }
 }
