@@ -1,0 +1,68 @@
+# Where programs come from: the machine's own, Debian's packages, Maven. Everything fetched is kept under $CACHE.
+# shellcheck shell=bash
+
+CACHE=${HEADWATER_NATIVE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/headwater/native}
+
+is_root() { [[ $EUID == 0 ]]; }
+
+# fill_once <folder in the cache> <command...>: runs the command with a fresh folder as last argument and puts that in
+# place when it succeeded, so that a folder in the cache is always complete; two runs at the same time fetch once.
+fill_once() {
+  local folder=$CACHE/$1 fresh filling
+  shift
+  [[ -d $folder ]] && return
+  mkdir -p "$CACHE"
+  exec {filling}>"$folder.lock"
+  flock "$filling"
+  if [[ ! -d $folder ]]; then
+    rm -rf "$folder".new.*
+    fresh=$(mktemp -d "$folder.new.XXXXXX")
+    chmod 755 "$fresh"
+    "$@" "$fresh"
+    mv "$fresh" "$folder"
+  fi
+  exec {filling}>&-
+}
+
+# apt_install <package...>: one at a time, since parts are installed side by side.
+apt_install() {
+  local turn
+  is_root || fail "missing: $* (installing packages takes root: apt-get install --no-install-recommends $*)"
+  mkdir -p "$CACHE"
+  exec {turn}>"$CACHE/apt.lock"
+  flock "$turn"
+  note "installing $*"
+  # The package lists may be missing or older than the mirror: fetched only when the first try says so.
+  { apt_get install "$@" || { apt_get update && apt_get install "$@"; }; } >"$CACHE/apt.log" 2>&1 ||
+    fail "apt-get install $* failed: $(grep -E '^E:' "$CACHE/apt.log" | tail -1), all of it in $CACHE/apt.log"
+  exec {turn}>&-
+}
+
+apt_get() {
+  DEBIAN_FRONTEND=noninteractive apt-get -y -qq -o DPkg::Lock::Timeout=120 --no-install-recommends "$@"
+}
+
+have_java() {
+  local version
+  version=$(java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p') || return 1
+  [[ $version ]] && ((version >= JAVA_VERSION))
+}
+
+need_java() {
+  have_java || apt_install "openjdk-$JAVA_VERSION-jre-headless"
+  have_java || fail "java is older than $JAVA_VERSION: $(command -v java)"
+}
+
+# from_maven <profile of pom.xml> <goal> <-Dname=value...> <folder>: the artifacts of that profile, into the folder.
+from_maven() {
+  local profile=$1 goal=$2 folder=${*: -1}
+  need_java
+  command -v mvn >/dev/null || apt_install maven
+  note "fetching $profile with maven"
+  # From a copy of the pom: the plugin leaves a target folder beside it.
+  install -D -m 644 "$NATIVE/pom.xml" "$folder.maven/pom.xml"
+  mvn -B -ntp -C -f "$folder.maven/pom.xml" -P "$profile" "dependency:$goal" "${@:3:$#-3}" \
+    -DincludeScope=runtime -DoutputDirectory="$folder" >"$CACHE/maven-$profile.log" 2>&1 ||
+    fail "maven found no $profile: $(grep -m1 '^\[ERROR\]' "$CACHE/maven-$profile.log"), all of it in $CACHE/maven-$profile.log"
+  rm -rf "$folder.maven"
+}
