@@ -1,0 +1,51 @@
+# Everything a person types. `make` alone says what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help up build test lint fmt tools clean
+
+# outside the checkout, so that a fresh clone builds only what has changed
+CARGO_TARGET_DIR ?= $(HOME)/.cache/headwater/target
+export CARGO_TARGET_DIR
+export PATH := $(shell deploy/tools path):$(PATH)
+
+# a machine may have the pinned toolchain under the name "stable" only: then that one, instead of a download
+PINNED := $(shell sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+ifeq (,$(shell rustup toolchain list 2>/dev/null | grep -F '$(PINNED)'))
+ifneq (,$(findstring rustc $(PINNED) ,$(shell RUSTUP_TOOLCHAIN=stable rustc --version 2>/dev/null)))
+export RUSTUP_TOOLCHAIN := stable
+endif
+endif
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+
+up: ## everything in one process, ready in seconds: ARGS="--help" for more
+	cargo run --release --locked -- up $(ARGS)
+
+build: ## the program, in $(CARGO_TARGET_DIR)/release/headwater
+	cargo build --release --locked
+
+# one profile for programs and tests, clippy's build scripts included: librdkafka is compiled once
+test: lint ## everything that must pass, a line per suite
+	@.ci/suite tests cargo test --workspace --release --locked --no-fail-fast
+
+lint: ## formats, clippy, licences and bans of dependencies, the contract
+	@deploy/tools install buf cargo-deny cargo-machete
+	@.ci/suite rustfmt cargo fmt --all --check
+	@.ci/suite 'buf format' buf format --diff --exit-code proto --exclude-path proto/google
+	@.ci/suite 'buf lint' buf lint
+	@.ci/suite 'cargo machete' cargo machete
+	@.ci/suite 'cargo deny' cargo deny --workspace --locked check bans licenses sources
+	@.ci/suite clippy cargo clippy --workspace --all-targets --release --locked -- -D warnings
+
+fmt: ## formats Rust and protobuf
+	@deploy/tools install buf
+	cargo fmt --all
+	buf format --write proto --exclude-path proto/google
+
+tools: ## grpcurl, kcat, buf, cargo-deny, cargo-machete: in the folder that `deploy/tools path` prints
+	@deploy/tools install
+
+clean: ## what was built and what runs have left; not the tools
+	rm -rf "$(CARGO_TARGET_DIR)" var
