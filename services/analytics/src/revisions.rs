@@ -1,0 +1,151 @@
+//! What late events change in the past: `metric_revisions`, a journal for people, outside the digest, because it
+//! depends on the order of arrival. Pure: no Kafka, no store, no clock.
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use headwater_proto::{Day, EventId};
+
+use crate::{
+    activity::{Member, Period},
+    event::{SEPARATOR, SessionEvent},
+    sessions::Session,
+};
+
+/// A figure that a late event can change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Metric {
+    ActiveUsers(Period),
+    /// By day of start.
+    SessionsStarted(Day),
+    /// By day of start.
+    SessionsEndedByLogout(Day),
+}
+
+impl Metric {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ActiveUsers(Period::Day(_)) => "daily_active_users",
+            Self::ActiveUsers(Period::Month(_)) => "monthly_active_users",
+            Self::SessionsStarted(_) => "sessions_started",
+            Self::SessionsEndedByLogout(_) => "sessions_ended_by_logout",
+        }
+    }
+
+    /// The revision's `day`; of monthly active users the month.
+    pub const fn period(self) -> Period {
+        match self {
+            Self::ActiveUsers(period) => period,
+            Self::SessionsStarted(day) | Self::SessionsEndedByLogout(day) => Period::Day(day),
+        }
+    }
+}
+
+/// One document of `metric_revisions`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revision {
+    pub metric: Metric,
+    pub old: i64,
+    pub new: i64,
+    /// The late events that changed it, sorted; at least one.
+    pub event_ids: Vec<EventId>,
+}
+
+impl Revision {
+    /// The document's `_id`. An event changes a metric once, so the first of them names the change: a batch that is
+    /// applied again after a crash finds its revision there.
+    pub fn id(&self) -> String {
+        let first = self.event_ids.first().map(EventId::to_string).unwrap_or_default();
+        format!("{}{SEPARATOR}{}{SEPARATOR}{first}", self.metric.name(), self.metric.period())
+    }
+}
+
+/// Those of `events`, in the order of arrival, whose day is before the newest day stored when they arrive. `newest` is
+/// the store's; each event that is not late moves it on.
+pub(crate) fn late<'a>(
+    events: impl IntoIterator<Item = &'a SessionEvent>,
+    mut newest: Option<Day>,
+) -> HashSet<EventId> {
+    let mut late = HashSet::new();
+    for event in events {
+        let day = Some(event.occurred_at.day());
+        if day < newest {
+            late.insert(event.id);
+        }
+        newest = newest.max(day);
+    }
+    late
+}
+
+/// Collects what the late events of a batch change, metric by metric.
+#[derive(Debug, Default)]
+pub(crate) struct Changes(BTreeMap<Metric, Change>);
+
+#[derive(Debug, Default)]
+struct Change {
+    by: i64,
+    event_ids: BTreeSet<EventId>,
+}
+
+impl Changes {
+    fn add(&mut self, metric: Metric, by: i64, late: &[EventId]) {
+        let change = self.0.entry(metric).or_default();
+        change.by += by;
+        change.event_ids.extend(late);
+    }
+
+    /// A membership that only late events prove.
+    pub(crate) fn joined(&mut self, member: &Member, late: &[EventId]) {
+        self.add(Metric::ActiveUsers(member.period), 1, late);
+    }
+
+    /// A session that late events are among the new ones of.
+    pub(crate) fn session(&mut self, before: &Session, after: &Session, late: &[EventId]) {
+        let mut by = BTreeMap::<Metric, i64>::new();
+        for (session, sign) in [(before, -1), (after, 1)] {
+            for segment in session.segments.iter().filter(|segment| segment.logged_in) {
+                let day = segment.started_at.day();
+                *by.entry(Metric::SessionsStarted(day)).or_default() += sign;
+                if segment.logged_out {
+                    *by.entry(Metric::SessionsEndedByLogout(day)).or_default() += sign;
+                }
+            }
+        }
+        for (metric, by) in by.into_iter().filter(|&(_, by)| by != 0) {
+            self.add(metric, by, late);
+        }
+    }
+
+    /// The metrics whose figure differs in the end.
+    pub(crate) fn metrics(&self) -> impl Iterator<Item = Metric> {
+        self.0.iter().filter(|(_, change)| change.by != 0).map(|(&metric, _)| metric)
+    }
+
+    /// The entry of one metric that stood at `old`.
+    pub(crate) fn revision(&self, metric: Metric, old: i64) -> Option<Revision> {
+        let change = self.0.get(&metric)?;
+        let event_ids = change.event_ids.iter().copied().collect();
+        Some(Revision { metric, old, new: old + change.by, event_ids })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::conformance::{day, event};
+    use headwater_proto::EventType;
+
+    #[test]
+    fn an_event_is_late_if_its_day_is_before_the_newest_day_stored_when_it_arrives() {
+        for (stored, arriving, expected) in [
+            (None, vec!["2026-01-15T10:00:00Z"], vec![]),
+            (Some("2026-01-15"), vec!["2026-01-15T00:00:00Z", "2026-01-14T23:59:59.999Z"], vec![2]),
+            (None, vec!["2026-01-15T00:00:00Z", "2026-01-14T23:59:59.999Z"], vec![2]),
+            (None, vec!["2026-01-14T23:59:59.999Z", "2026-01-15T00:00:00Z"], vec![]),
+            (Some("2026-01-15"), vec!["2026-01-13T10:00:00Z", "2026-01-14T10:00:00Z"], vec![1, 2]),
+        ] {
+            let event = |(id, at): (u128, &&str)| event(id, EventType::UserLoggedIn, "ann", "s", at);
+            let events: Vec<_> = (1..).zip(&arriving).map(event).collect();
+            let expected = expected.into_iter().map(|id: u128| EventId::from_bytes(id.to_be_bytes())).collect();
+            assert_eq!(late(&events, stored.map(day)), expected, "{stored:?} {arriving:?}");
+        }
+    }
+}
