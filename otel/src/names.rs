@@ -85,3 +85,29 @@ pub const ANALYTICS_LATE_EVENTS: &str = "headwater.analytics.late_events";
 pub const ANALYTICS_SESSION_REBUILDS: &str = "headwater.analytics.session_rebuilds";
 /// Counter: days and months whose active users were recounted.
 pub const ANALYTICS_RECOUNTS: &str = "headwater.analytics.recounts";
+
+// the ingress
+
+/// Counter: events committed with their outbox rows.
+pub const INGRESS_EVENTS: &str = "headwater.ingress.events";
+/// Counter: requests and stream items that were refused, by [`REASON`].
+pub const INGRESS_REFUSALS: &str = "headwater.ingress.refusals";
+/// Histogram: actions in one transaction.
+pub const INGRESS_GROUP_SIZE: &str = "headwater.ingress.group.size";
+/// Histogram, seconds: one transaction, from its first statement to the end of its commit.
+pub const INGRESS_COMMIT_DURATION: &str = "headwater.ingress.commit.duration";
+
+// fraud
+
+/// Counter: patterns found, by [`RULE`] and [`RULE_MODE`].
+pub const FRAUD_MATCHES: &str = "headwater.fraud.matches";
+/// Counter: verdicts announced, by [`VERDICT`].
+pub const FRAUD_VERDICTS: &str = "headwater.fraud.verdicts";
+/// Counter: profiles that another owner had moved on, so that their records were folded anew.
+pub const FRAUD_CONFLICTS: &str = "headwater.fraud.conflicts";
+/// Name of a fraud rule, like takeover_sequence.
+pub const RULE: &str = "rule";
+/// enforce or shadow.
+pub const RULE_MODE: &str = "mode";
+/// Type of the announcing event, like user.flagged.
+pub const VERDICT: &str = "verdict";

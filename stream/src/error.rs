@@ -36,6 +36,24 @@ pub enum Error {
     Closed,
     #[error("{unsent} records were not delivered before the deadline of closing the producer")]
     Undelivered { unsent: usize },
+    #[error("the kafka consumer of {group} cannot go on: {reason}; start it anew")]
+    Fatal {
+        group: String,
+        reason: String,
+        #[source]
+        source: RDKafkaErrorCode,
+    },
+    #[error("the {what} panicked; the log above says where. what it had in hand is replayed from the last commit")]
+    Panicked {
+        /// "batch handler", "event handler", "dead letter task", "consumer thread".
+        what: &'static str,
+    },
+    #[error(
+        "the batch handler gave {found} outcomes for {expected} records; it must give one for each, in their order"
+    )]
+    Outcomes { expected: usize, found: usize },
+    #[error("could not start the consumer's thread")]
+    Thread(#[source] std::io::Error),
     #[error("could not read topic {topic}")]
     Read {
         topic: String,

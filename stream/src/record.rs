@@ -1,5 +1,11 @@
 //! A record as it lies in the client's buffer, and where it lies in the log.
-use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _, Message as _};
+use std::{ffi::CStr, ptr, slice};
+
+use rdkafka::{
+    bindings::rd_kafka_header_get_all,
+    message::{BorrowedHeaders, BorrowedMessage, Message as _},
+    types::RDKafkaRespErr,
+};
 
 /// Where a record is. Never its identity: that is the eventId.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,18 +40,31 @@ impl<'a> Headers<'a> {
         self.iter().find_map(|(key, value)| if key == name { value } else { None })
     }
 
+    /// A name that is not UTF-8 reads as U+FFFD.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, Option<&'a [u8]>)> + use<'a> {
         let (borrowed, slice) = match *self {
             Self::Borrowed(headers) => (headers, &[][..]),
             Self::Slice(slice) => (None, slice),
         };
-        let borrowed = borrowed.into_iter().flat_map(|headers| {
-            (0..headers.count()).map(move |index| {
-                let header = headers.get(index);
-                (header.key, header.value)
-            })
-        });
+        let borrowed = borrowed.into_iter().flat_map(|headers| (0..).map_while(move |index| header(headers, index)));
         borrowed.chain(slice.iter().map(|&(key, value)| (key, Some(value))))
+    }
+}
+
+/// The header at that place. Not `BorrowedHeaders::get`: that one panics at a name that is not UTF-8, and one such
+/// record would stop every consumer of its partition for good.
+fn header(headers: &BorrowedHeaders, index: usize) -> Option<(&str, Option<&[u8]>)> {
+    let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+    // SAFETY: a BorrowedHeaders is a view of librdkafka's header list, made by casting the pointer to it. Reading a
+    // list changes nothing in it; its names end with NUL; name and value live as long as the list, so as `headers`.
+    unsafe {
+        let list = ptr::from_ref(headers).cast_mut().cast();
+        let code = rd_kafka_header_get_all(list, index, &mut name, &mut value, &mut size);
+        if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return None; // past the last one
+        }
+        let name = CStr::from_ptr(name).to_str().unwrap_or("\u{fffd}");
+        Some((name, (!value.is_null()).then(|| slice::from_raw_parts(value.cast(), size))))
     }
 }
 

@@ -1,0 +1,113 @@
+use std::collections::BTreeMap;
+
+use headwater_proto::Millis;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::outcomes::Outcomes;
+use crate::{
+    Clock as _, Outcome, Position, SystemClock,
+    dead_letter::{Burial, Failure, Letter, Order, Raw},
+    ledger::{Epoch, Ledger},
+};
+
+/// Letters of one partition that wait for the dead-letter topic; more bytes, and the partition is paused. They are
+/// kept in memory until they are reported, and an outage of the topic may be long.
+const LETTER_BYTES: usize = 1024 * 1024;
+
+/// What is known of every record that was taken: open, set aside, or finished and counted.
+#[derive(Debug)]
+pub(crate) struct Books {
+    pub(crate) ledger: Ledger,
+    pub(crate) outcomes: Outcomes,
+    letters: mpsc::UnboundedSender<Order>,
+    /// Letters on their way, by partition.
+    on_their_way: BTreeMap<i32, Waiting>,
+    dead_letters_down: bool,
+    _burying: AbortOnDropHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    letters: usize,
+    bytes: usize,
+}
+
+impl Books {
+    pub(crate) fn new(
+        outcomes: Outcomes,
+        letters: mpsc::UnboundedSender<Order>,
+        burying: AbortOnDropHandle<()>,
+    ) -> Self {
+        Self {
+            ledger: Ledger::default(),
+            outcomes,
+            letters,
+            on_their_way: BTreeMap::new(),
+            dead_letters_down: false,
+            _burying: burying,
+        }
+    }
+
+    pub(crate) fn now(&self) -> Millis {
+        SystemClock.now()
+    }
+
+    /// The record has ended well. Counted once, and only by whoever owns its partition.
+    pub(crate) fn finish(&mut self, position: Position, epoch: Epoch, outcome: Outcome) {
+        if self.ledger.complete(position, epoch) {
+            self.outcomes.ended(outcome);
+        }
+    }
+
+    /// The record is dead; it ends when its letter is reported.
+    pub(crate) fn bury(&mut self, position: Position, epoch: Epoch, raw: Raw, failure: Failure) {
+        if !self.ledger.is_open(position, epoch) {
+            return; // its next owner decides
+        }
+        let letter = Letter { position, epoch, raw, failure };
+        let waiting = self.on_their_way.entry(position.partition).or_default();
+        waiting.letters += 1;
+        waiting.bytes += letter.bytes();
+        // where the task is gone its last word is a failure, which ends the run
+        let _ = self.letters.send(Order::Bury(letter));
+    }
+
+    pub(crate) fn settle(&mut self, burial: Burial) {
+        match burial {
+            Burial::Down => self.dead_letters_down = true,
+            Burial::Up => self.dead_letters_down = false,
+            Burial::Done { position, epoch, bytes, disposition, reason } => {
+                if !self.ledger.complete(position, epoch) {
+                    return;
+                }
+                self.outcomes.dead(disposition, reason);
+                if let Some(waiting) = self.on_their_way.get_mut(&position.partition) {
+                    waiting.letters -= 1;
+                    waiting.bytes -= bytes;
+                }
+            }
+        }
+    }
+
+    /// The dead-letter topic takes nothing.
+    pub(crate) fn dead_letters_down(&self) -> bool {
+        self.dead_letters_down
+    }
+
+    pub(crate) fn letters(&self, partitions: &[i32]) -> usize {
+        partitions.iter().filter_map(|partition| self.on_their_way.get(partition)).map(|waiting| waiting.letters).sum()
+    }
+
+    /// This partition alone has too many letters waiting; once paused, until half of them are gone.
+    pub(crate) fn overflows(&self, partition: i32, paused: bool) -> bool {
+        let limit = if paused { LETTER_BYTES / 2 } else { LETTER_BYTES };
+        self.on_their_way.get(&partition).is_some_and(|waiting| waiting.bytes > limit)
+    }
+
+    pub(crate) fn revoke(&mut self, partitions: &[i32]) {
+        self.ledger.revoke(partitions);
+        self.on_their_way.retain(|partition, _| !partitions.contains(partition));
+        let _ = self.letters.send(Order::Withdraw(partitions.to_vec()));
+    }
+}

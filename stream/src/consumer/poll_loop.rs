@@ -1,0 +1,224 @@
+//! One OS thread per consumer owns the client and everything that is known about its records. Each turn of its loop:
+//!
+//! 1. **Settle** what handlers and dead letters report. First, because it makes room and frees keys, and everything
+//!    below is decided by how much room there is.
+//! 2. **Poll** as long as there is room. Before feeding, so that a batch is as full as it can be. Rebalances happen
+//!    inside; nothing here is held across it.
+//! 3. **Feed** the handler.
+//! 4. **Flow**: pause and resume. After feeding, which may have made the room that decides it. A client that is not
+//!    asked keeps what it has fetched, a paused partition throws it away; so a full buffer first means not asking, and
+//!    only after a while pausing, because a client that nobody asks is put out of its group.
+//! 5. **Store** the frontiers. Last, so that it covers what was settled in this turn; the client commits each second.
+//! 6. **Wait**, where nothing happened, until somebody wakes the thread.
+//!
+//! Nothing of it blocks but the wait, which is short, and the drain inside a revocation, which has a deadline.
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    thread,
+    time::{Duration, Instant},
+};
+
+use headwater_otel::Component;
+use rdkafka::{
+    config::FromClientConfigAndContext as _,
+    consumer::{BaseConsumer, Consumer as _},
+    error::KafkaError,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::{
+    ConsumerConfig,
+    state::{Standing, State},
+    work::Work,
+};
+use crate::{Error, Record, rebalance::Context};
+
+/// Records per turn, at most: what is settled and due waits for no more than that.
+const BURST: usize = 1_000;
+/// The longest wait. Wakers end it earlier; it bounds what a missed one costs, and how late a stop is seen.
+const IDLE: Duration = Duration::from_millis(50);
+/// How often frontiers are stored.
+const STORE_EVERY: Duration = Duration::from_millis(50);
+
+pub(crate) struct PollLoop<'a, W: Work> {
+    consumer: BaseConsumer<Context<W>>,
+    config: &'a ConsumerConfig,
+    readiness: &'a Component,
+    shown: Standing,
+    polled: Instant,
+    stored: Instant,
+}
+
+impl<'a, W: Work> PollLoop<'a, W> {
+    pub(crate) fn open(state: State<W>, config: &'a ConsumerConfig, readiness: &'a Component) -> Result<Self, Error> {
+        let failed = |source| Error::Client { client: "consumer", source };
+        let settings = config.kafka.consumer(&config.group_id(), &config.instance);
+        let mut consumer =
+            BaseConsumer::from_config_and_context(&settings, Context::new(state, config)).map_err(failed)?;
+        let this = thread::current();
+        consumer.set_nonempty_callback(move || this.unpark());
+        consumer.subscribe(&[config.group.topic.name]).map_err(failed)?;
+        readiness.not_ready("joining the consumer group");
+        let now = Instant::now();
+        Ok(Self { consumer, config, readiness, shown: Standing::Joining, polled: now, stored: now })
+    }
+
+    /// Consumes until told to stop or until it cannot go on, then leaves the group.
+    pub(crate) fn run(mut self, stop: &CancellationToken) -> Result<(), Error> {
+        let turns = catch_unwind(AssertUnwindSafe(|| {
+            while !stop.is_cancelled() {
+                self.turn()?;
+            }
+            Ok(())
+        }));
+        let result = turns.unwrap_or(Err(Error::Panicked { what: "consumer thread" }));
+        self.readiness.not_ready(if result.is_ok() { "stopping" } else { "failed" });
+        self.leave(result.is_ok());
+        result
+    }
+
+    fn turn(&mut self) -> Result<(), Error> {
+        let settled = self.state().settle(Instant::now());
+        let polled = self.poll()?;
+        self.state().feed(Instant::now(), polled.drained);
+        self.flow();
+        self.store();
+        self.show();
+        if let Some(failure) = self.state().take_failure() {
+            return Err(failure);
+        }
+        if !settled && polled.records == 0 {
+            self.wait();
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State<W>> {
+        self.consumer.context().state()
+    }
+
+    fn poll(&mut self) -> Result<Polled, Error> {
+        let mut polled = Polled::default();
+        if !self.state().may_poll() {
+            polled.drained = true;
+            return Ok(polled);
+        }
+        let now = Instant::now();
+        self.polled = now;
+        let mut nothing = 0;
+        while polled.records < BURST {
+            match self.consumer.poll(Duration::ZERO) {
+                Some(Ok(message)) => {
+                    nothing = 0;
+                    polled.records += 1;
+                    let mut state = self.state();
+                    state.receive(&Record::from(&message), now);
+                    if !state.may_poll() {
+                        polled.drained = true;
+                        break;
+                    }
+                }
+                Some(Err(error)) => self.survive(&error)?,
+                // nothing, or something that was not a record; only the second time it is surely nothing
+                None => {
+                    nothing += 1;
+                    if nothing == 2 {
+                        polled.drained = true;
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(polled)
+    }
+
+    /// An error from the client is information, unless it says that it is the last.
+    fn survive(&self, error: &KafkaError) -> Result<(), Error> {
+        let code = error.rdkafka_error_code();
+        let reason = code.map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
+        debug!(%error, reason, "the kafka client goes on");
+        self.state().books.outcomes.error(reason);
+        // a rebuild of the client would begin here; until then whoever runs this starts it anew
+        match (self.consumer.client().fatal_error(), error) {
+            (Some((source, reason)), _) => Err(Error::Fatal { group: self.config.group_id(), reason, source }),
+            (None, KafkaError::MessageConsumptionFatal(source)) => {
+                Err(Error::Fatal { group: self.config.group_id(), reason: error.to_string(), source: *source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn flow(&mut self) {
+        let flow = self.state().flow(self.polled.elapsed() >= self.config.quiet);
+        for (partitions, pause) in [(flow.pause, true), (flow.resume, false)] {
+            if partitions.is_empty() {
+                continue;
+            }
+            debug!(?partitions, pause, "flow");
+            let mut list = rdkafka::TopicPartitionList::with_capacity(partitions.len());
+            for partition in partitions {
+                list.add_partition(self.config.group.topic.name, partition);
+            }
+            let changed = if pause { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
+            if let Err(error) = changed {
+                warn!(%error, pause, "the flow could not be changed");
+            }
+        }
+    }
+
+    fn store(&mut self) {
+        if self.stored.elapsed() < STORE_EVERY {
+            return;
+        }
+        self.stored = Instant::now();
+        let advanced: Vec<(i32, i64)> = self.state().books.ledger.advanced().collect();
+        if !advanced.is_empty() {
+            self.consumer.context().store(&self.consumer, &advanced);
+        }
+    }
+
+    fn show(&mut self) {
+        let standing = self.state().standing(self.config.group.dead_letters.name);
+        if standing == self.shown {
+            return;
+        }
+        self.shown = standing;
+        match standing {
+            Standing::Joining => self.readiness.not_ready("joining the consumer group"),
+            Standing::Ready => self.readiness.ready(),
+            Standing::Waiting { dependency } => self.readiness.not_ready(format!("{dependency} is unavailable")),
+        }
+    }
+
+    fn wait(&self) {
+        let due = self.state().work.due();
+        let until_due = due.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()));
+        thread::park_timeout(until_due.min(IDLE));
+    }
+
+    /// Finishes what is in flight if there is reason to, commits, and leaves. Dropping the client makes it leave the
+    /// group, which revokes what it has; by then nothing is waited for.
+    fn leave(self, finish: bool) {
+        let mut state = self.state();
+        let owned: Vec<i32> = state.books.ledger.partitions().collect();
+        state.withdraw(&owned);
+        if finish {
+            let left = state.drain(&owned, Instant::now() + self.config.last_drain);
+            info!(in_flight = left, "consumer stops");
+        }
+        state.close();
+        let ledger = &state.books.ledger;
+        let frontiers: Vec<(i32, i64)> =
+            owned.iter().filter_map(|&partition| Some((partition, ledger.frontier(partition)?))).collect();
+        drop(state);
+        self.consumer.context().commit(&self.consumer, &frontiers);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Polled {
+    records: usize,
+    /// Nothing more is to be had now: the queue is empty or there is no room.
+    drained: bool,
+}
