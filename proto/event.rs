@@ -121,6 +121,10 @@ impl Encoding {
 
 /// What came off the log.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every record is an event: a box would cost each one an allocation"
+)]
 pub enum Decoded {
     Event(Event),
     /// Well-formed, of a type that a newer producer introduced: skip and count it.

@@ -189,9 +189,8 @@ impl FromStr for Day {
         if text.len() != 10 || !(1..=9999).contains(&date.year()) {
             return Err(EXPECTED_DAY);
         }
-        Ok(Self(
-            (date.to_julian_day() - Date::from_ordinal_date(1970, 1).map_err(|_| EXPECTED_DAY)?.to_julian_day()) as i32,
-        ))
+        let epoch = Date::from_ordinal_date(1970, 1).map_err(|_| EXPECTED_DAY)?;
+        Ok(Self(date.to_julian_day() - epoch.to_julian_day()))
     }
 }
 
