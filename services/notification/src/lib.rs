@@ -23,8 +23,7 @@ use config::{Checked, CheckedChannel};
 use handler::Handler;
 use ledger::Ledger;
 
-/// The role's name, in `serve` and in metrics.
-pub const ROLE: &str = "notification";
+const ROLE: &str = "notification";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -42,30 +41,29 @@ pub enum Error {
     Stream(#[from] headwater_stream::Error),
 }
 
-/// One instance, until `shutdown`. Every instance of the group must be given the same ledger.
+/// One instance, until `shutdown`. Every instance of the group must be given the same ledger. Of the consumer's settings
+/// the group, the role and the positions are set here; its instance names the file and stands in every letter.
 pub async fn run<L: Ledger>(
-    config: Config,
+    config: &Config,
     ledger: L,
+    consumer: ConsumerConfig,
     dead_letters: Producer,
     readiness: Component,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let rules = config.checked().map_err(Error::Config)?;
-    let consumer = ConsumerConfig {
-        group_suffix: config.group_suffix,
-        positions: config.positions,
-        retry: config.retry,
-        ..ConsumerConfig::new(config.kafka, topics::NOTIFICATION, ROLE, config.instance.clone())
-    };
+    let instance = consumer.instance.clone();
+    let consumer =
+        ConsumerConfig { group: topics::NOTIFICATION, role: ROLE, positions: ledger.positions(), ..consumer };
     match &rules.channel {
         CheckedChannel::File(folder) => {
-            let channel = FileChannel::open(folder, &config.instance, SystemClock)
+            let channel = FileChannel::open(folder, &instance, SystemClock)
                 .map_err(|source| Error::File { folder: folder.clone(), source })?;
             let handler = handler(channel, ledger, &rules, &shutdown);
             run_events(consumer, handler, dead_letters, readiness, shutdown).await?;
         }
         CheckedChannel::Webhook(url) => {
-            let channel = WebhookChannel::new(url.clone(), &config.instance, SystemClock).map_err(Error::Webhook)?;
+            let channel = WebhookChannel::new(url.clone(), &instance, SystemClock).map_err(Error::Webhook)?;
             let handler = handler(channel, ledger, &rules, &shutdown);
             run_events(consumer, handler, dead_letters, readiness, shutdown).await?;
         }

@@ -10,7 +10,7 @@ use headwater_notification::{ChannelConfig, Config, Error, ledger::MemoryLedger}
 use headwater_otel::Readiness;
 use headwater_proto::{EventId, EventType, SCHEMA_VERSION, Timestamp, topics, v1};
 use headwater_stream::{
-    KafkaConfig, Patience, Producer,
+    ConsumerConfig, KafkaConfig, Patience, Producer,
     testing::{OwnedRecord, RawWriter, embedded, read_topic},
 };
 use prost::Message;
@@ -28,12 +28,16 @@ struct Instance {
 }
 
 impl Instance {
-    fn start(config: Config, ledger: &MemoryLedger, readiness: &Readiness) -> Self {
-        let dead_letters = Producer::open(&config.kafka, Patience::Waiting).unwrap();
-        let component = readiness.component(format!("notification-{}", config.instance));
-        let shutdown = CancellationToken::new();
-        let run = headwater_notification::run(config, ledger.clone(), dead_letters, component, shutdown.clone());
-        Self { shutdown, run: tokio::spawn(run) }
+    fn start(config: &Config, kafka: &KafkaConfig, name: &str, ledger: &MemoryLedger) -> Self {
+        let consumer = ConsumerConfig::new(kafka.clone(), topics::NOTIFICATION, "notification", name);
+        let dead_letters = Producer::open(kafka, Patience::Waiting).unwrap();
+        let readiness = Readiness::default().component(name);
+        let (config, ledger, shutdown) = (config.clone(), ledger.clone(), CancellationToken::new());
+        let stop = shutdown.clone();
+        let run = tokio::spawn(async move {
+            headwater_notification::run(&config, ledger, consumer, dead_letters, readiness, stop).await
+        });
+        Self { shutdown, run }
     }
 
     async fn stop(self) {
@@ -42,12 +46,8 @@ impl Instance {
     }
 }
 
-fn config(kafka: &KafkaConfig, instance: &str, folder: &Path, ledger: &MemoryLedger) -> Config {
-    Config {
-        positions: Some(ledger.positions()),
-        channel: ChannelConfig::File { folder: folder.to_owned() },
-        ..Config::new(kafka.clone(), instance)
-    }
+fn config(folder: &Path) -> Config {
+    Config { channel: ChannelConfig::File { folder: folder.to_owned() }, ..Config::default() }
 }
 
 /// Asks until `done`; at the deadline says what was seen last.
@@ -107,8 +107,8 @@ async fn every_user_is_told_once_of_each_event_while_instances_come_and_go() {
     const USERS: usize = 40;
     const EVENTS: usize = 5;
     let (_broker, kafka) = embedded();
-    let (folder, ledger, readiness) = (tempfile::tempdir().unwrap(), MemoryLedger::new(), Readiness::default());
-    let start = |name: &str| Instance::start(config(&kafka, name, folder.path(), &ledger), &ledger, &readiness);
+    let (folder, ledger) = (tempfile::tempdir().unwrap(), MemoryLedger::new());
+    let start = |name| Instance::start(&config(folder.path()), &kafka, name, &ledger);
 
     let (first, second) = (start("1"), start("2"));
     let writer = RawWriter::open(&kafka);
@@ -143,9 +143,9 @@ async fn every_user_is_told_once_of_each_event_while_instances_come_and_go() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_delivered_or_read_ends_in_the_dead_letters_as_it_came() {
     let (_broker, kafka) = embedded();
-    let (folder, ledger, readiness) = (tempfile::tempdir().unwrap(), MemoryLedger::new(), Readiness::default());
-    let failing = Config { fail_rate: 1.0, ..config(&kafka, "1", folder.path(), &ledger) };
-    let instance = Instance::start(failing, &ledger, &readiness);
+    let folder = tempfile::tempdir().unwrap();
+    let failing = Config { fail_rate: 1.0, ..config(folder.path()) };
+    let instance = Instance::start(&failing, &kafka, "1", &MemoryLedger::new());
 
     let writer = RawWriter::open(&kafka);
     let value = password_changed(7, 0);

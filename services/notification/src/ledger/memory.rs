@@ -34,11 +34,6 @@ impl MemoryLedger {
         Self { entries: Arc::default(), positions: Positions::new() }
     }
 
-    /// Where this ledger stands in the log: what is before has been handled under it.
-    pub fn positions(&self) -> Arc<Positions> {
-        self.positions.clone()
-    }
-
     /// Every operation leaves the entries whole at each step, so a panic elsewhere spoils nothing.
     fn entries(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
@@ -73,6 +68,10 @@ impl Entries {
 }
 
 impl Ledger for MemoryLedger {
+    fn positions(&self) -> Option<Arc<Positions>> {
+        Some(self.positions.clone())
+    }
+
     async fn claim(&self, key: Key, now: Millis) -> Result<Claim, Unavailable> {
         Ok(self.entries().claim(key, now))
     }

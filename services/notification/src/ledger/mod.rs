@@ -8,10 +8,10 @@ mod memory;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use headwater_proto::Millis;
-use headwater_stream::Unavailable;
+use headwater_stream::{Positions, Unavailable};
 
 use crate::decide::Key;
 
@@ -44,6 +44,11 @@ pub struct Lease {
 
 /// `now` is the caller's clock; the clocks of all instances must agree to within a few seconds.
 pub trait Ledger: Clone + Send + Sync + 'static {
+    /// Where a ledger in memory stands in the log; `None` starts where the group committed.
+    fn positions(&self) -> Option<Arc<Positions>> {
+        None
+    }
+
     fn claim(&self, key: Key, now: Millis) -> impl Future<Output = Result<Claim, Unavailable>> + Send;
 
     /// It was delivered: whoever holds the lease by now, nobody delivers it again.
