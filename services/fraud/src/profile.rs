@@ -1,0 +1,159 @@
+//! What is remembered of a user. A function of the user's own log: no clock has a say in it.
+use std::{net::IpAddr, sync::Arc};
+
+use headwater_proto::{EventId, EventType, Millis};
+use headwater_stream::Position;
+
+use crate::rules::{HORIZON, Level, MAX_EVENTS};
+
+/// A rule-relevant event as it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    pub id: EventId,
+    pub event_type: EventType,
+    pub occurred_at: Millis,
+    /// In the user's partition: breaks ties of occurred_at.
+    pub offset: i64,
+    /// In canonical form, so that equal means same: 10.0.0.1 and ::ffff:10.0.0.1 are one. `None` where the event
+    /// carries none that can be read.
+    pub ip: Option<IpAddr>,
+    /// Consumed before a reinstatement: no evidence any more, and kept only to know its id again.
+    pub cleared: bool,
+}
+
+impl Kept {
+    /// The order of events: by occurred_at, then as they lie in the log.
+    pub fn order(&self) -> (Millis, i64) {
+        (self.occurred_at, self.offset)
+    }
+}
+
+/// A rule found its pattern. Never revised; forgotten when it is older than the horizon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Match {
+    pub rule: Arc<str>,
+    pub points: i32,
+    /// occurred_at of the pattern's last event.
+    pub matched_at: Millis,
+    /// In their order.
+    pub evidence: Vec<Kept>,
+    pub shadow: bool,
+}
+
+/// An address, and how new it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownEmail {
+    pub address: Arc<str>,
+    pub occurred_at: Millis,
+    pub offset: i64,
+}
+
+/// The last user.reinstated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reinstated {
+    pub event_id: EventId,
+    /// The latest occurred_at of any reinstatement: what is not later is before it.
+    pub at: Millis,
+}
+
+/// The state of one user.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Profile {
+    /// Of the last record folded in.
+    pub position: Option<Position>,
+    /// The newest occurred_at folded in.
+    pub newest: Option<Millis>,
+    /// By [`Kept::order`]; at most [`MAX_EVENTS`].
+    pub events: Vec<Kept>,
+    /// occurred_at of the newest event that left because there was no room. At or below it the past is unknown.
+    pub floor: Option<Millis>,
+    /// By matched_at, then in the order they were found.
+    pub matches: Vec<Arc<Match>>,
+    /// Levels that were announced and that the score has not left since. Lowest first.
+    pub announced: Vec<Level>,
+    /// Of the status that verdicts are about: 0 until user.reinstated says another.
+    pub status_epoch: i64,
+    pub reinstated: Option<Reinstated>,
+    pub email: Option<KnownEmail>,
+}
+
+impl Profile {
+    /// The sum of the points of the matches that count.
+    pub fn score(&self) -> i32 {
+        self.matches.iter().filter(|m| !m.shadow).fold(0, |sum, m| sum.saturating_add(m.points))
+    }
+
+    /// The events that can be evidence, in their order.
+    pub fn window(&self) -> impl Iterator<Item = &Kept> {
+        self.events.iter().filter(|kept| !kept.cleared)
+    }
+
+    /// Whether the record at this position was folded in. A user's partition never changes.
+    pub fn has_applied(&self, position: Position) -> bool {
+        self.position.is_some_and(|last| last.partition == position.partition && position.offset <= last.offset)
+    }
+
+    pub(crate) fn knows(&self, id: EventId) -> bool {
+        // newest first: a repeated delivery usually follows closely
+        self.events.iter().rev().any(|kept| kept.id == id) || self.reinstated.is_some_and(|r| r.event_id == id)
+    }
+
+    /// Whether an event at this time is beyond what the profile can judge; `kept` tells if it would be kept.
+    pub(crate) fn is_too_late(&self, occurred_at: Millis, kept: bool) -> bool {
+        let no_room_for = |oldest: &Kept| self.events.len() >= MAX_EVENTS && occurred_at <= oldest.occurred_at;
+        self.newest.is_some_and(|newest| newest.since(occurred_at) > HORIZON)
+            || self.floor.is_some_and(|floor| occurred_at <= floor)
+            || kept && self.events.first().is_some_and(no_room_for)
+    }
+
+    /// Moves the window forward; what is older than the horizon leaves it.
+    pub(crate) fn advance(&mut self, occurred_at: Millis) {
+        if self.newest.is_some_and(|newest| occurred_at <= newest) {
+            return;
+        }
+        self.newest = Some(occurred_at);
+        let horizon = occurred_at.plus_millis(-HORIZON);
+        let old = self.events.partition_point(|kept| kept.occurred_at < horizon);
+        self.events.drain(..old);
+    }
+
+    /// Puts the event in its place and says where that is. When full, the oldest leaves.
+    pub(crate) fn keep(&mut self, event: Kept) -> usize {
+        if self.events.len() >= MAX_EVENTS {
+            self.floor = Some(self.events.remove(0).occurred_at);
+        }
+        let at = self.events.partition_point(|kept| kept.order() < event.order());
+        self.events.insert(at, event);
+        at
+    }
+
+    /// Drops the matches that are older than the horizon.
+    pub(crate) fn drop_old_matches(&mut self) -> usize {
+        let Some(newest) = self.newest else { return 0 };
+        let before = self.matches.len();
+        self.matches.retain(|m| newest.since(m.matched_at) <= HORIZON);
+        before - self.matches.len()
+    }
+
+    pub(crate) fn remember(&mut self, found: Match) -> Arc<Match> {
+        let found = Arc::new(found);
+        let at = self.matches.partition_point(|m| m.matched_at <= found.matched_at);
+        self.matches.insert(at, found.clone());
+        found
+    }
+
+    pub(crate) fn learn_email(&mut self, address: &str, occurred_at: Millis, offset: i64) {
+        if self.email.as_ref().is_none_or(|known| (known.occurred_at, known.offset) < (occurred_at, offset)) {
+            self.email = Some(KnownEmail { address: address.into(), occurred_at, offset });
+        }
+    }
+
+    /// Forgets matches, announcements and events. Ids of events that are later than the barrier stay known: repeated,
+    /// they would otherwise pass for new ones.
+    pub(crate) fn clear(&mut self, barrier: Millis) {
+        self.matches.clear();
+        self.announced.clear();
+        self.events.retain(|kept| kept.occurred_at > barrier);
+        self.events.iter_mut().for_each(|kept| kept.cleared = true);
+    }
+}
