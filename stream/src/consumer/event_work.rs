@@ -177,7 +177,8 @@ impl<H: EventHandler> Work for Events<H> {
     fn revoked(&mut self, _partitions: &[i32]) {}
 
     fn due(&self) -> Option<Instant> {
-        self.parking.next_due()
+        // without a free place a due key can do nothing but wait for one
+        self.parking.next_due().filter(|_| self.parking.total_in_flight() < self.concurrency)
     }
 }
 

@@ -9,6 +9,8 @@ mod event_work;
 mod outcomes;
 mod poll_loop;
 mod state;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::{

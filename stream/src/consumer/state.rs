@@ -156,7 +156,6 @@ impl<W: Work> State<W> {
         self.held || !self.work.is_full()
     }
 
-
     /// Which partitions to pause and resume so that what waits stays bounded. `left_alone`: the client has not been
     /// asked for so long that it must be, whether there is room or not.
     pub(crate) fn flow(&mut self, left_alone: bool) -> Flow {

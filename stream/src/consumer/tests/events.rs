@@ -1,0 +1,133 @@
+use super::*;
+use crate::RetryPolicy;
+
+fn quick(stage: &Stage) -> ConsumerConfig {
+    let mut config = stage.config("1");
+    config.retry = RetryPolicy { first: Duration::from_millis(50), ..RetryPolicy::default() };
+    config
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_key_waits_alone_and_keeps_its_order() {
+    let stage = Stage::new();
+    let healed = Arc::new(AtomicBool::new(false));
+    let handler = Judge::new({
+        let healed = healed.clone();
+        move |delivery| match delivery.item.as_str() {
+            "a1" if !healed.load(Ordering::SeqCst) => Verdict::Wait("not yet", Duration::from_millis(20)),
+            "a1" if delivery.attempt < 3 => Verdict::Retry("flaky"),
+            _ => Verdict::Done,
+        }
+    });
+    // the other key shares the partition: it must flow past, the frontier must not
+    stage.write(&[(0, "ann", "a1"), (0, "ann", "a2"), (0, "bob", "b1"), (0, "bob", "b2"), (4, "eve", "e1")]).await;
+    let positions = Positions::new();
+    let mut config = quick(&stage);
+    config.positions = Some(positions.clone());
+    let member = stage.events(config, &handler);
+    let of =
+        |key: &str| -> Vec<Seen> { handler.log.all().into_iter().filter(|seen| seen.item.starts_with(key)).collect() };
+    eventually(
+        "the others flow",
+        || (of("b").len(), of("e").len(), of("a").len()),
+        |n| n.0 == 2 && n.1 == 1 && n.2 > 2,
+    )
+    .await;
+    assert!(of("a").iter().all(|seen| seen.item == "a1" && seen.attempt == 1), "waiting is no attempt: {:?}", of("a"));
+    assert_eq!(positions.next(0), 0, "the frontier passed a record that is not finished");
+    healed.store(true, Ordering::SeqCst);
+    eventually("the frontier moves", || positions.next(0), |next| *next == 4).await;
+    let after: Vec<_> = of("a").into_iter().map(|seen| (seen.item, seen.attempt)).skip_while(|s| s.1 < 2).collect();
+    assert_eq!(after, [("a1".to_owned(), 2), ("a1".to_owned(), 3), ("a2".to_owned(), 1)]);
+    member.stop().await;
+    assert_eq!(stage.ended("done"), BTreeMap::from([(String::new(), 5)]));
+    assert_eq!(stage.counted(names::CONSUMER_RETRIES, &[]), BTreeMap::from([("flaky".to_owned(), 2)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_one_key_are_handled_one_at_a_time_and_in_order_while_keys_run_together() {
+    let stage = Stage::new();
+    let busy = Arc::new(Mutex::new(BTreeMap::<String, u32>::new()));
+    struct Slow(Log, Arc<Mutex<BTreeMap<String, u32>>>, Arc<Mutex<usize>>);
+    impl EventHandler for Slow {
+        type Item = String;
+        fn decode(&self, record: &Record<'_>) -> Result<Decoded<String>, Poison> {
+            decode(record)
+        }
+        async fn handle(&self, delivery: &Delivery<String>) -> Verdict {
+            let key = delivery.item[..1].to_owned();
+            let together = {
+                let mut busy = self.1.lock().unwrap();
+                let entry = busy.entry(key.clone()).or_default();
+                *entry += 1;
+                assert_eq!(*entry, 1, "two records of {key} at a time");
+                busy.values().filter(|n| **n > 0).count()
+            };
+            let most = { *self.2.lock().unwrap() };
+            *self.2.lock().unwrap() = most.max(together);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            *self.1.lock().unwrap().get_mut(&key).unwrap() -= 1;
+            self.0.add("slow", delivery);
+            Verdict::Done
+        }
+    }
+    let (log, together) = (Log::default(), Arc::new(Mutex::new(0)));
+    let values: Vec<(String, String)> =
+        (0..30).flat_map(|n| ["a", "b", "c"].map(|key| (key.to_owned(), format!("{key}{n:02}")))).collect();
+    let records: Vec<_> = values.iter().map(|(key, value)| (0, key.as_str(), value.as_str())).collect();
+    stage.write(&records).await;
+    let (stop, component) = (CancellationToken::new(), stage.readiness.component("1"));
+    let handler = Arc::new(Slow(log.clone(), busy, together.clone()));
+    let run = tokio::spawn(run_events(stage.config("1"), handler, stage.producer.clone(), component, stop.clone()));
+    eventually("all handled", || log.len(), |len| *len == 90).await;
+    for key in ["a", "b", "c"] {
+        let items: Vec<_> = log.items().into_iter().filter(|item| item.starts_with(key)).collect();
+        assert!(items.is_sorted() && items.len() == 30, "{items:?}");
+    }
+    assert_eq!(*together.lock().unwrap(), 3, "the keys did not run side by side");
+    Member { stop, run }.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frontier_too_far_behind_pauses_its_partition_and_no_other() {
+    let stage = Stage::new();
+    let healed = Arc::new(AtomicBool::new(false));
+    let handler = Judge::new({
+        let healed = healed.clone();
+        move |delivery| match delivery.item.as_str() {
+            "stuck" if !healed.load(Ordering::SeqCst) => Verdict::Wait("not yet", Duration::from_millis(20)),
+            _ => Verdict::Done,
+        }
+    });
+    let positions = Positions::new();
+    let mut config = quick(&stage);
+    config.positions = Some(positions.clone());
+    config.behind_records = 20;
+    let member = stage.events(config, &handler);
+    stage.ready().await;
+    stage.write(&[(0, "ann", "stuck")]).await;
+    let values: Vec<(String, String)> = (0..3_000).map(|n| (format!("k{n}"), format!("v{n}"))).collect();
+    // in small pieces, so that the pause meets a partition that still has records to come
+    for piece in values.chunks(10) {
+        stage.write(&piece.iter().map(|(key, value)| (0, key.as_str(), value.as_str())).collect::<Vec<_>>()).await;
+    }
+    stage.write(&[(1, "bob", "other")]).await;
+    eventually("the other partition flows", || positions.next(1), |next| *next == 1).await;
+    let passed = handler.log.items().iter().filter(|item| item.starts_with('v')).count();
+    assert!(passed < 3_000, "all {passed} records passed the stuck one");
+    assert_eq!(positions.next(0), 0);
+    healed.store(true, Ordering::SeqCst);
+    eventually("everything after the pause", || positions.next(0), |next| *next == 3_001).await;
+    let items: Vec<_> = handler.log.items().into_iter().filter(|item| item.starts_with('v')).collect();
+    assert_eq!(items.len(), 3_000, "a pause lost or repeated records");
+    member.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_of_an_event_handler_ends_the_run() {
+    let stage = Stage::new();
+    stage.write(&[(0, "ann", "a0")]).await;
+    let handler = Judge::new(|_| panic!("as the test wants it"));
+    let error = stage.events(stage.config("1"), &handler).end().await.unwrap_err();
+    assert!(matches!(error, Error::Panicked { what: "event handler" }), "{error:?}");
+}

@@ -1,0 +1,135 @@
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+};
+
+use super::*;
+
+/// Every value written came, and those of each key came in their order (repeats aside).
+fn assert_complete_and_in_order(seen: &[Seen], written: &BTreeMap<String, usize>) {
+    let mut next: BTreeMap<&str, usize> = BTreeMap::new();
+    for Seen { item, .. } in seen {
+        let (key, number) = item.split_once('-').unwrap();
+        let number: usize = number.parse().unwrap();
+        let next = next.entry(key).or_default();
+        assert!(number <= *next, "{key}: {number} came while {next} was due");
+        *next = (*next).max(number + 1);
+    }
+    for (key, count) in written {
+        assert_eq!(next.get(key.as_str()), Some(count), "{key}: lost records");
+    }
+}
+
+/// Writes `count` numbered records to each of 24 keys, two per partition.
+async fn write_numbered(stage: &Stage, written: &mut BTreeMap<String, usize>, count: usize) {
+    for _ in 0..count {
+        let mut round = Vec::new();
+        for key in 0..24 {
+            let name = format!("k{key}");
+            let number = written.entry(name.clone()).or_default();
+            round.push((key % 12, name.clone(), format!("{name}-{number}")));
+            *number += 1;
+        }
+        stage.write(&round.iter().map(|(p, key, value)| (*p, key.as_str(), value.as_str())).collect::<Vec<_>>()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_member_joins_mid_stream_and_nothing_is_lost_or_reordered() {
+    let stage = Stage::new();
+    let log = Log::default();
+    let recorder = |member| Recorder { member, log: log.clone(), ..Recorder::default() };
+    let mut written = BTreeMap::new();
+    let one = recorder("1");
+    let first = stage.batches(stage.config("1"), one.clone());
+    write_numbered(&stage, &mut written, 20).await;
+    eventually("the first is at work", || log.len(), |len| *len > 0).await;
+    let second = stage.batches(stage.config("2"), recorder("2"));
+    let joined = || log.all().iter().any(|seen| seen.member == "2");
+    let start = Instant::now();
+    while !joined() {
+        assert!(start.elapsed() < DEADLINE, "the second member got nothing");
+        write_numbered(&stage, &mut written, 5).await;
+    }
+    write_numbered(&stage, &mut written, 20).await;
+    let total: usize = written.values().sum();
+    let distinct = || log.items().into_iter().collect::<std::collections::BTreeSet<_>>().len();
+    eventually("everything applied", distinct, |distinct| *distinct == total).await;
+    assert_complete_and_in_order(&log.all(), &written);
+    let moved = one.revoked.lock().unwrap().clone();
+    assert!(!moved.is_empty() && moved.len() < 12, "only some partitions move: {moved:?}");
+
+    // and back: the partitions of a member that leaves go on where it stopped
+    second.stop().await;
+    write_numbered(&stage, &mut written, 5).await;
+    let total: usize = written.values().sum();
+    eventually("everything after it left", distinct, |distinct| *distinct == total).await;
+    assert_complete_and_in_order(&log.all(), &written);
+    first.stop().await;
+    assert_eq!(stage.ended("done"), BTreeMap::from([(String::new(), log.len() as u64)]), "a record was counted twice");
+}
+
+const BROKERS: &str = "HEADWATER_TEST_BROKERS";
+
+/// Not a test by itself: the process that the next test kills. It takes records and never finishes one.
+#[tokio::test(flavor = "multi_thread")]
+async fn member_of_another_process() {
+    let Ok(brokers) = std::env::var(BROKERS) else { return };
+    struct Hangs;
+    impl BatchHandler for Hangs {
+        type Item = String;
+        fn decode(record: &Record<'_>) -> Result<Decoded<String>, Poison> {
+            decode(record)
+        }
+        async fn apply(&mut self, batch: &[Delivery<String>]) -> Result<Vec<Outcome>, Unavailable> {
+            eprintln!("took {}", batch.len());
+            std::future::pending().await
+        }
+    }
+    let kafka = KafkaConfig { session_timeout: Duration::from_secs(2), ..KafkaConfig::new(brokers) };
+    let mut config = ConsumerConfig::new(kafka.clone(), GROUP, "test", "killed");
+    config.group_suffix = std::env::var("HEADWATER_TEST_SUFFIX").unwrap();
+    let producer = Producer::open(&kafka, Patience::Waiting).unwrap();
+    let component = Readiness::default().component("killed");
+    run_batches(config, Hangs, producer, component, CancellationToken::new()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_partitions_of_a_killed_member_move_and_what_it_had_in_hand_is_done_by_others() {
+    let stage = Stage::new();
+    let handler = Recorder { member: "alive", ..Recorder::default() };
+    let mut written = BTreeMap::new();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "consumer::tests::members::member_of_another_process", "--nocapture"])
+        .env(BROKERS, stage.broker.brokers())
+        .env("HEADWATER_TEST_SUFFIX", &stage.group_suffix)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = child.stderr.take().unwrap();
+    let took = Arc::new(AtomicBool::new(false));
+    let reading = std::thread::spawn({
+        let took = took.clone();
+        move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if line.contains("took") {
+                    took.store(true, Ordering::SeqCst);
+                }
+            }
+        }
+    });
+    write_numbered(&stage, &mut written, 5).await;
+    let alive = stage.batches(stage.config("alive"), handler.clone());
+    eventually("the other process has records in hand", || took.load(Ordering::SeqCst), |took| *took).await;
+    stage.ready().await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    reading.join().unwrap();
+    write_numbered(&stage, &mut written, 5).await;
+    let total: usize = written.values().sum();
+    let distinct = || handler.log.items().into_iter().collect::<std::collections::BTreeSet<_>>().len();
+    eventually("everything is done by the one that lives", distinct, |distinct| *distinct == total).await;
+    assert_complete_and_in_order(&handler.log.all(), &written);
+    alive.stop().await;
+}
