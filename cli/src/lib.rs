@@ -1,1 +1,81 @@
+//! The one program: each verb in a file of its own, and the platform in one process as a library.
 
+mod config;
+mod error;
+mod ports;
+mod roles;
+mod serve;
+pub mod settings;
+mod signals;
+mod topics;
+pub mod up;
+
+pub use error::Error;
+pub use roles::Role;
+pub use up::Platform;
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Parser, Subcommand};
+use headwater_otel::TelemetryConfig;
+
+use settings::{Flags, Settings, Sources};
+
+/// After the verb has ended: for what a library still runs on a thread of its own.
+const RUNTIME_END: Duration = Duration::from_secs(1);
+
+/// A user event stream platform: one immutable, ordered log, and what independent consumers make of it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "headwater",
+    version,
+    after_help = "Settings are flags, variables or keys of headwater.toml: see --help."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    /// Instead of headwater.toml in the working folder.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run every service in this process, with an embedded part wherever none is configured.
+    Up,
+    /// Run these services against the configured parts.
+    Serve {
+        #[arg(required = true, value_name = "ROLE")]
+        roles: Vec<Role>,
+    },
+    /// Print the effective settings and where each comes from.
+    Config,
+    /// Work on the topics of the log.
+    Topics {
+        #[command(subcommand)]
+        verb: topics::Verb,
+    },
+}
+
+/// Does what was asked for, on a runtime of its own.
+pub fn run(cli: Cli) -> Result<(), Error> {
+    let resolved = Sources::gather(cli.flags.0, cli.config.as_deref())?.resolve()?;
+    let settings = Settings::parse(&resolved)?;
+    if matches!(cli.verb, Verb::Config) {
+        return config::print(&resolved);
+    }
+    headwater_otel::init(&TelemetryConfig { log: settings.log.clone() })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
+    let done = runtime.block_on(async {
+        match cli.verb {
+            Verb::Up => up::run(settings).await,
+            Verb::Serve { roles } => serve::run(settings, roles).await,
+            Verb::Topics { verb } => topics::run(verb, &settings).await,
+            Verb::Config => Ok(()),
+        }
+    });
+    runtime.shutdown_timeout(RUNTIME_END);
+    done
+}

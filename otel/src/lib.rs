@@ -10,4 +10,4 @@ mod telemetry;
 pub use admin::admin_routes;
 pub use context::{InvalidTraceContext, TraceContext};
 pub use readiness::{Component, Readiness};
-pub use telemetry::{Error, Metrics, TelemetryConfig, init};
+pub use telemetry::{Error, Metrics, TelemetryConfig, check_log_filter, init};

@@ -74,8 +74,7 @@ pub fn init(config: &TelemetryConfig) -> Result<Metrics, Error> {
 }
 
 fn install_logs(config: &TelemetryConfig) -> Result<(), Error> {
-    let filter =
-        EnvFilter::try_new(&config.log).map_err(|source| Error::LogFilter { directive: config.log.clone(), source })?;
+    let filter = log_filter(&config.log)?;
     let logs = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let installed = if std::io::stderr().is_terminal() {
         tracing::subscriber::set_global_default(logs.compact().finish())
@@ -113,4 +112,13 @@ fn install_metrics() -> Result<Metrics, Error> {
         }
     });
     Ok(Metrics { prometheus, process })
+}
+
+/// Whether [`init`] would take this as [`TelemetryConfig::log`].
+pub fn check_log_filter(directive: &str) -> Result<(), Error> {
+    log_filter(directive).map(drop)
+}
+
+fn log_filter(directive: &str) -> Result<EnvFilter, Error> {
+    EnvFilter::try_new(directive).map_err(|source| Error::LogFilter { directive: directive.to_owned(), source })
 }

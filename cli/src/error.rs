@@ -1,0 +1,77 @@
+use std::{io, net::SocketAddr};
+
+use crate::settings::SourceError;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a verb failed: what, where, what to do. [`Error::exit_code`] tells scripts whose fault it is.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Setting(SourceError),
+    #[error("{0}")]
+    Usage(String),
+    #[error("port {} on {} cannot be opened; set {variable} (or --{flag}) to another", address.port(), address.ip())]
+    Port {
+        address: SocketAddr,
+        variable: &'static str,
+        flag: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("telemetry cannot be set up")]
+    Telemetry(#[from] headwater_otel::Error),
+    #[error("the runtime cannot be started")]
+    Runtime(#[source] io::Error),
+    #[error("{what}")]
+    Io {
+        what: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("kafka")]
+    Kafka(#[from] headwater_stream::Error),
+    /// A service, or one instance of it, that could not start or ended by itself.
+    #[error("{who} failed")]
+    Service {
+        who: String,
+        #[source]
+        source: BoxError,
+    },
+    #[error("{who} ended by itself")]
+    Ended { who: String },
+    #[error("not ready after {seconds} s: {waiting}")]
+    NotReady { seconds: u64, waiting: String },
+}
+
+impl From<SourceError> for Error {
+    fn from(error: SourceError) -> Self {
+        Self::Setting(error)
+    }
+}
+
+impl Error {
+    pub(crate) fn service(who: impl Into<String>, source: impl Into<BoxError>) -> Self {
+        Self::Service { who: who.into(), source: source.into() }
+    }
+
+    /// 1 failed, 2 usage or configuration, 3 a dependency unreachable.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Setting(_) | Self::Usage(_) | Self::Port { .. } | Self::Telemetry(_) => 2,
+            _ if self.is_unreachable() => 3,
+            _ => 1,
+        }
+    }
+
+    fn is_unreachable(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            if error.downcast_ref::<headwater_stream::Error>().is_some_and(headwater_stream::Error::is_unreachable) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+}

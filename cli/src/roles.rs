@@ -1,0 +1,89 @@
+//! What can be served, what it needs, and how one instance of it lives.
+use clap::ValueEnum;
+use headwater_stream::KafkaConfig;
+use serde::Serialize;
+
+use crate::{Error, settings::Settings};
+
+/// A service of the platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    Ingress,
+    Notification,
+    Analytics,
+    Fraud,
+}
+
+impl Role {
+    pub const ALL: [Self; 4] = [Self::Ingress, Self::Notification, Self::Analytics, Self::Fraud];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Notification => "notification",
+            Self::Analytics => "analytics",
+            Self::Fraud => "fraud",
+        }
+    }
+
+    /// How many instances `up` runs.
+    pub(crate) const fn instances_in_up(self) -> u32 {
+        match self {
+            Self::Notification => 3,
+            _ => 1,
+        }
+    }
+
+    /// The variables without which the role cannot be served.
+    const fn needs(self) -> &'static [&'static str] {
+        match self {
+            Self::Ingress => &["KAFKA_BROKERS", "DATABASE_URL"],
+            Self::Notification | Self::Analytics | Self::Fraud => &["KAFKA_BROKERS", "MONGODB_URI"],
+        }
+    }
+}
+
+/// Names every variable that `roles` need and that is not set.
+pub(crate) fn require(roles: &[Role], settings: &Settings) -> Result<(), Error> {
+    let missing = |variable: &str| match variable {
+        "KAFKA_BROKERS" => settings.kafka_brokers.is_none(),
+        "DATABASE_URL" => settings.database_url.is_none(),
+        "MONGODB_URI" => settings.mongodb_uri.is_none(),
+        _ => false,
+    };
+    let mut told: Vec<String> = Vec::new();
+    for role in roles {
+        for variable in role.needs().iter().filter(|variable| missing(variable)) {
+            told.push(format!("{} needs {variable}", role.name()));
+        }
+    }
+    if told.is_empty() {
+        return Ok(());
+    }
+    let told = told.join(", ");
+    Err(Error::Usage(format!("{told}: set it, or run `headwater up`, which embeds what is not configured")))
+}
+
+/// Nothing falls back silently: a database that is configured and cannot be used yet stops the start.
+pub(crate) fn refuse_databases(settings: &Settings) -> Result<(), Error> {
+    let set = [
+        ("DATABASE_URL", "PostgreSQL", settings.database_url.is_some()),
+        ("MONGODB_URI", "MongoDB", settings.mongodb_uri.is_some()),
+    ];
+    match set.into_iter().find(|(_, _, is_set)| *is_set) {
+        Some((variable, database, _)) => Err(Error::Usage(format!(
+            "{variable} is set, but this version has no adapter for {database} yet: unset it and run `headwater up`, \
+             which keeps everything in memory"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The configured broker.
+pub(crate) fn kafka(settings: &Settings) -> Option<KafkaConfig> {
+    let mut kafka = KafkaConfig::new(settings.kafka_brokers.clone()?);
+    kafka.replication_factor = settings.kafka_replication_factor;
+    kafka.min_insync_replicas = settings.kafka_min_insync_replicas;
+    Some(kafka)
+}

@@ -1,0 +1,178 @@
+//! Everything an operator can set, declared once: flags, then environment, then headwater.toml, then defaults.
+mod flags;
+mod source;
+mod value;
+
+pub use flags::Flags;
+pub use source::{Resolved, Source, SourceError, Sources};
+pub use value::{RateLimit, Secret};
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+/// A row of the table.
+#[derive(Debug)]
+pub struct Setting {
+    /// In headwater.toml; with dashes, the flag.
+    pub key: &'static str,
+    /// The environment variable.
+    pub variable: &'static str,
+    /// As it would be written; empty means unset.
+    pub default: &'static str,
+    pub help: &'static str,
+    /// Never shown: neither its value nor why that is bad.
+    pub secret: bool,
+}
+
+macro_rules! settings {
+    ($($key:ident: $type:ty = $default:literal, $variable:literal, $parse:expr, $shown:ident, $help:literal;)*) => {
+        /// The effective values, typed and checked.
+        #[derive(Debug, Clone)]
+        pub struct Settings { $(#[doc = $help] pub $key: $type,)* }
+
+        /// Every setting, in the order in which they are shown.
+        pub const TABLE: &[Setting] = &[$(Setting {
+            key: stringify!($key), variable: $variable, default: $default, help: $help, secret: settings!(@ $shown),
+        },)*];
+
+        impl Settings {
+            /// The typed values of [`Sources::resolve`], or the first bad one, named with its source.
+            pub fn parse(resolved: &[Resolved]) -> Result<Self, SourceError> {
+                let mut resolved = resolved.iter();
+                Ok(Self { $($key: {
+                    let value = resolved.next().expect("Sources::resolve answers every row of the table, in its order");
+                    ($parse)(&value.text).map_err(|expected| value.bad(expected))?
+                },)* })
+            }
+        }
+    };
+    (@ open) => { false };
+    (@ secret) => { true };
+}
+
+settings! {
+    host: IpAddr = "127.0.0.1", "HEADWATER_HOST", value::ip, open, "address that every port listens on";
+    ingress_grpc_port: u16 = "50051", "INGRESS_GRPC_PORT", value::port, open, "UserActions: gRPC and JSON; 0 takes a free port";
+    http_port: u16 = "8000", "HTTP_PORT", value::port, open, "UserActions once more, in `up` all services; 0 takes a free port";
+    analytics_grpc_port: u16 = "50052", "ANALYTICS_GRPC_PORT", value::port, open, "Analytics: gRPC and JSON; 0 takes a free port";
+    fraud_grpc_port: u16 = "50053", "FRAUD_GRPC_PORT", value::port, open, "Fraud: gRPC and JSON; 0 takes a free port";
+    admin_port: u16 = "9464", "ADMIN_PORT", value::port, open, "/metrics, /healthz, /readyz, /instances; 0 takes a free port";
+    kafka_brokers: Option<String> = "", "KAFKA_BROKERS", value::optional(value::text), open, "bootstrap addresses, separated by commas; unset: `up` embeds a broker";
+    kafka_replication_factor: i32 = "1", "KAFKA_REPLICATION_FACTOR", value::from_one, open, "of topics that are created";
+    kafka_min_insync_replicas: i32 = "1", "KAFKA_MIN_INSYNC_REPLICAS", value::from_one, open, "of topics that are created";
+    database_url: Option<Secret> = "", "DATABASE_URL", value::optional(value::secret), secret, "PostgreSQL of the ingress; unset: `up` embeds SQLite";
+    mongodb_uri: Option<Secret> = "", "MONGODB_URI", value::optional(value::secret), secret, "MongoDB of the consumers; unset: `up` keeps it in memory";
+    session_timeout: Duration = "30m", "SESSION_TIMEOUT", value::duration, open, "a longer pause between two events ends a session";
+    notify_login_warning_threshold: u32 = "3", "NOTIFY_LOGIN_WARNING_THRESHOLD", value::from_one, open, "failed logins in a row per warning";
+    notify_fail_rate: f64 = "0", "NOTIFY_FAIL_RATE", value::share, open, "share of deliveries that fail on purpose, 0 to 1";
+    notification_dir: PathBuf = "var/notifications", "HEADWATER_NOTIFICATION_DIR", value::path, open, "folder of notification-<instance>.log";
+    notification_webhook: Option<Secret> = "", "HEADWATER_NOTIFICATION_WEBHOOK", value::optional(value::webhook), secret, "POST notifications to this URL instead of writing files";
+    request_id_days: u32 = "3", "HEADWATER_REQUEST_ID_DAYS", value::from_one, open, "days that a repeated event_id is recognised";
+    fraud_rules: Option<PathBuf> = "", "HEADWATER_FRAUD_RULES", value::optional(value::path), open, "TOML file of rules and thresholds; unset: built in";
+    rate_limit: Option<RateLimit> = "", "HEADWATER_RATE_LIMIT", value::optional(value::rate_limit), open, "requests per second and client address; unset: none";
+    instance: Option<String> = "", "HEADWATER_INSTANCE", value::optional(value::name), open, "name of this instance; unset: the host name, in `up` 1, 2, 3";
+    group_suffix: String = "", "HEADWATER_GROUP_SUFFIX", value::suffix, open, "appended to every consumer group id";
+    reflection: bool = "true", "HEADWATER_REFLECTION", value::switch, open, "answer gRPC reflection";
+    log: String = "info", "RUST_LOG", value::log_filter, open, "what is logged, like info,headwater_stream=debug";
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let defaults = Sources::default().resolve().and_then(|resolved| Self::parse(&resolved));
+        defaults.expect("every default in the table is valid")
+    }
+}
+
+impl Settings {
+    /// What tells this process from others of its role.
+    pub fn instance_name(&self) -> String {
+        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+        let host = || host().and_then(|name| value::name(name.trim()).ok());
+        self.instance.clone().or_else(host).unwrap_or_else(|| "1".to_owned())
+    }
+
+    /// Every port a free one: any number of platforms beside each other.
+    #[must_use]
+    pub fn on_free_ports(self) -> Self {
+        Self { ingress_grpc_port: 0, http_port: 0, analytics_grpc_port: 0, fraud_grpc_port: 0, admin_port: 0, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, path::Path};
+
+    use super::*;
+
+    fn sources(flags: &[(&'static str, &str)], environment: &[(&str, &str)], file: &str) -> Sources {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).into());
+        Sources {
+            flags: flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect(),
+            environment: environment.iter().map(owned).collect(),
+            file: Some((Path::new("headwater.toml").to_owned(), file.parse().unwrap())),
+        }
+    }
+
+    fn read(sources: &Sources) -> Result<Settings, String> {
+        let resolved = sources.resolve().map_err(|error| error.to_string())?;
+        Settings::parse(&resolved).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
+        let file = "http_port = 3\nadmin_port = 3\nfraud_grpc_port = 3\nnotify_fail_rate = 0.5\nreflection = false";
+        let environment = [("HTTP_PORT", "2"), ("ADMIN_PORT", "2"), ("SESSION_TIMEOUT", "")];
+        let sources = sources(&[("http_port", "1")], &environment, file);
+        let settings = read(&sources).unwrap();
+        assert_eq!((settings.http_port, settings.admin_port, settings.fraud_grpc_port), (1, 2, 3));
+        assert_eq!((settings.ingress_grpc_port, settings.notify_fail_rate, settings.reflection), (50051, 0.5, false));
+        assert_eq!(settings.session_timeout, Duration::from_secs(1_800), "an empty variable is an unset one");
+        let shown: BTreeMap<_, _> =
+            sources.resolve().unwrap().iter().map(|value| (value.setting.key, value.source.to_string())).collect();
+        assert_eq!(shown["http_port"], "--http-port");
+        assert_eq!(shown["admin_port"], "ADMIN_PORT");
+        assert_eq!(shown["fraud_grpc_port"], "headwater.toml");
+        assert_eq!(shown["log"], "default");
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_its_source_and_a_secret_never_shown() {
+        #[rustfmt::skip]
+        let table: &[(&str, &str, &str)] = &[
+            ("HTTP_PORT", "eighty", "HTTP_PORT: \"eighty\" must be a port, 0 to 65535"),
+            ("HEADWATER_HOST", "localhost:80", "HEADWATER_HOST: \"localhost:80\" must be an ip address"),
+            ("SESSION_TIMEOUT", "30", "SESSION_TIMEOUT: \"30\" must be a duration like 30m, 1h30m or 500ms"),
+            ("NOTIFY_FAIL_RATE", "1.5", "NOTIFY_FAIL_RATE: \"1.5\" must be a number from 0 to 1"),
+            ("NOTIFY_LOGIN_WARNING_THRESHOLD", "0", "NOTIFY_LOGIN_WARNING_THRESHOLD: \"0\" must be a whole number from 1"),
+            ("HEADWATER_REFLECTION", "yes", "HEADWATER_REFLECTION: \"yes\" must be true or false"),
+            ("HEADWATER_INSTANCE", "../1", "HEADWATER_INSTANCE: \"../1\" must be letters, digits, '.', '_' and '-', and begin with a letter or digit"),
+            ("RUST_LOG", "headwater=loud", "RUST_LOG: \"headwater=loud\" must be a log filter like info,headwater_stream=debug"),
+            ("HEADWATER_NOTIFICATION_WEBHOOK", "hunter2", "HEADWATER_NOTIFICATION_WEBHOOK: must be an http or https URL"),
+        ];
+        for (variable, value, told) in table {
+            assert_eq!(read(&sources(&[], &[(variable, value)], "")).unwrap_err(), *told);
+        }
+        let secret = read(&sources(&[], &[("DATABASE_URL", "postgres://hunter2")], "")).unwrap();
+        assert!(!format!("{secret:?}").contains("hunter2"));
+        assert_eq!(
+            read(&sources(&[], &[], "http_port = \"x\"")).unwrap_err(),
+            "http_port in headwater.toml: \"x\" must be a port, 0 to 65535"
+        );
+    }
+
+    #[test]
+    fn a_key_that_nobody_knows_stops_the_start() {
+        let told = read(&sources(&[], &[], "http_prot = 8000")).unwrap_err();
+        assert_eq!(told, "headwater.toml: no setting is called http_prot; `headwater config` lists them");
+        let told = read(&sources(&[], &[], "http_port = [8000]")).unwrap_err();
+        assert_eq!(told, "headwater.toml: http_port must be text, a number, true or false");
+    }
+
+    #[test]
+    fn the_table_names_everything_once_and_its_defaults_are_valid() {
+        let _ = Settings::default();
+        for (index, setting) in TABLE.iter().enumerate() {
+            let again = TABLE[..index].iter().find(|s| s.key == setting.key || s.variable == setting.variable);
+            assert!(again.is_none(), "{setting:?}");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! `headwater topics apply`: create what is missing, change nothing else.
+use std::io::Write as _;
+
+use clap::Subcommand;
+use headwater_proto::topics::ALL;
+use headwater_stream::{Applied, apply_topics};
+
+use crate::{Error, roles, settings::Settings};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Create the topics that are missing.
+    Apply,
+}
+
+pub(crate) async fn run(verb: Verb, settings: &Settings) -> Result<(), Error> {
+    match verb {
+        Verb::Apply => apply(settings).await,
+    }
+}
+
+async fn apply(settings: &Settings) -> Result<(), Error> {
+    let Some(kafka) = roles::kafka(settings) else {
+        return Err(Error::Usage("KAFKA_BROKERS is not set: `headwater topics apply` needs it".to_owned()));
+    };
+    let applied = apply_topics(&kafka, ALL).await?;
+    let mut text = String::new();
+    for (topic, applied) in applied {
+        let became = match applied {
+            Applied::Created => "created",
+            Applied::Existed => "existed",
+        };
+        text.push_str(&format!("{became}  {} ({} partitions)\n", topic.name, topic.partitions));
+    }
+    let written = std::io::stdout().write_all(text.as_bytes());
+    written.map_err(|source| Error::Io { what: "cannot print the topics".to_owned(), source })
+}

@@ -1,0 +1,98 @@
+//! What `up` prints once everything is ready.
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::{Addresses, Platform};
+use crate::settings::Settings;
+
+pub(crate) fn render(platform: &Platform) -> String {
+    text(platform.settings(), platform.addresses(), platform.bootstrap(), platform.is_embedded())
+}
+
+fn text(settings: &Settings, addresses: &Addresses, bootstrap: &str, embedded: bool) -> String {
+    let Addresses { ingress, http, analytics, fraud, admin } = *addresses;
+    let [ingress, http, analytics, fraud, admin] =
+        [ingress, http, analytics, fraud, admin].map(|address| reachable(address).to_string());
+    let folder = settings.notification_dir.display();
+    let notifications = match settings.notification_webhook {
+        Some(_) => "POST to HEADWATER_NOTIFICATION_WEBHOOK".to_owned(),
+        None => format!("{folder}/notification-1.log, -2, -3"),
+    };
+    let broker = if embedded { "embedded, in memory" } else { "KAFKA_BROKERS" };
+    let retention = if embedded {
+        format!(
+            "\nThe embedded broker keeps the newest 5 MiB or 100,000 batches of each partition, about 200,000 records in \
+             all.\nTo look into it: kcat -b {bootstrap} -t user.events -C -o beginning\n(with a group, use your own group \
+             id with kcat: a stranger in one of Headwater's groups breaks it).\n"
+        )
+    } else {
+        String::new()
+    };
+    let forgotten =
+        if embedded { "Everything is forgotten at exit" } else { "Everything but Kafka is forgotten at exit" };
+    format!(
+        r#"
+Headwater is up. {forgotten}.
+
+  ingress        {ingress:<22} UserActions: gRPC and JSON
+  analytics      {analytics:<22} Analytics: gRPC and JSON
+  fraud          {fraud:<22} Fraud: gRPC and JSON
+  http           {http:<22} all of them: JSON (and gRPC)
+  admin          {admin:<22} /metrics /healthz /readyz /instances
+  kafka          {bootstrap:<22} {broker}
+  users          SQLite, in memory
+  documents      in memory
+  notifications  {notifications}
+{retention}
+Three things to try:
+
+  curl -s http://{http}/headwater.v1.UserActions/RegisterUser -H 'content-type: application/json' \
+    -d '{{"email":"ada@example.com","password":"correct horse","context":{{"ip":"198.51.100.7"}}}}'
+
+  grpcurl -plaintext -d '{{"email":"ada@example.com","password":"correct horse","context":{{"ip":"198.51.100.7"}}}}' \
+    {ingress} headwater.v1.UserActions/Login
+
+  curl -s http://{http}/headwater.v1.Analytics/GetDailyActiveUsers -H 'content-type: application/json' \
+    -d '{{"day":"'$(date -u +%F)'"}}'
+
+Ctrl-C stops it.
+
+"#
+    )
+}
+
+/// Where a caller on this machine reaches a listener on every address.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port()),
+        _ => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(host: &str, embedded: bool) -> String {
+        let at = |port| SocketAddr::new(host.parse().unwrap(), port);
+        let addresses =
+            Addresses { ingress: at(50051), http: at(8000), analytics: at(50052), fraud: at(50053), admin: at(9464) };
+        text(&Settings::default(), &addresses, "127.0.0.1:4242", embedded)
+    }
+
+    #[test]
+    fn commands_are_for_the_ports_that_are_really_open() {
+        let text = printed("0.0.0.0", true);
+        assert!(text.contains("curl -s http://127.0.0.1:8000/headwater.v1.UserActions/RegisterUser"), "{text}");
+        assert!(text.contains("127.0.0.1:50051 headwater.v1.UserActions/Login"), "{text}");
+        assert!(text.contains("use your own group id with kcat"), "{text}");
+    }
+
+    #[test]
+    fn what_is_forgotten_is_said_as_it_is() {
+        assert!(printed("127.0.0.1", true).contains("Everything is forgotten at exit."));
+        let with_kafka = printed("127.0.0.1", false);
+        assert!(with_kafka.contains("Everything but Kafka is forgotten at exit."));
+        assert!(!with_kafka.contains("5 MiB"));
+    }
+}

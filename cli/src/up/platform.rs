@@ -1,0 +1,263 @@
+use std::{sync::Arc, time::Duration};
+
+use headwater_otel::{Metrics, Readiness, TelemetryConfig};
+use headwater_proto::topics;
+use headwater_rpc::ServerConfig;
+use headwater_stream::{EmbeddedKafka, KafkaConfig, Patience, Producer, apply_topics};
+use tokio::{
+    sync::mpsc,
+    task::{JoinHandle, spawn_blocking},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Addresses, Change, Instances, admin, services::Services};
+use crate::{Error, Role, ports::Port, roles, settings::Settings};
+
+/// How long a start may take. The embedded parts need a few seconds, a real broker at most a rebalance.
+const READY: Duration = Duration::from_secs(60);
+/// For what has no work of its own left at the end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// The services of one process, their parts and their ports.
+///
+/// Tests start it as the binary does: with [`Settings::on_free_ports`] any number of platforms run side by side.
+/// ```no_run
+/// # async fn example() -> Result<(), headwater_cli::Error> {
+/// let platform = headwater_cli::Platform::start(headwater_cli::settings::Settings::default().on_free_ports()).await?;
+/// println!("{}", platform.addresses().ingress);
+/// platform.stop().await;
+/// # Ok(()) }
+/// ```
+pub struct Platform {
+    settings: Arc<Settings>,
+    addresses: Addresses,
+    kafka: KafkaConfig,
+    embedded: Option<EmbeddedKafka>,
+    dead_letters: Producer,
+    metrics: Metrics,
+    readiness: Readiness,
+    instances: Arc<Instances>,
+    failed: mpsc::UnboundedReceiver<Error>,
+    servers: Vec<JoinHandle<()>>,
+    /// Ends the servers that belong to no instance; also when the platform is dropped.
+    shutdown: tokio_util::sync::DropGuard,
+}
+
+/// The port of each door.
+pub(crate) struct Ports {
+    pub(crate) ingress: Arc<Port>,
+    pub(crate) http: Arc<Port>,
+    pub(crate) analytics: Arc<Port>,
+    pub(crate) fraud: Arc<Port>,
+    pub(crate) admin: Arc<Port>,
+}
+
+impl Platform {
+    /// Every role, with an embedded part wherever none is configured. Returns when all of it is ready.
+    pub async fn start(settings: Settings) -> Result<Self, Error> {
+        Self::begin(settings, &Role::ALL, Role::instances_in_up, true).await
+    }
+
+    /// One instance of each of these roles.
+    pub(crate) async fn serve(settings: Settings, roles: &[Role]) -> Result<Self, Error> {
+        Self::begin(settings, roles, |_| 1, false).await
+    }
+
+    async fn begin(settings: Settings, roles: &[Role], count: fn(Role) -> u32, up: bool) -> Result<Self, Error> {
+        roles::refuse_databases(&settings)?;
+        let metrics = headwater_otel::init(&TelemetryConfig { log: settings.log.clone() })?;
+        let ports = Ports::bind(&settings, roles).await?;
+        let settings = Arc::new(settings);
+
+        let embedded = match roles::kafka(&settings) {
+            Some(_) => None,
+            None => Some(
+                spawn_blocking(|| EmbeddedKafka::start(topics::ALL))
+                    .await
+                    .map_err(|e| Error::service("kafka", e))??,
+            ),
+        };
+        let kafka = match (&embedded, roles::kafka(&settings)) {
+            (Some(embedded), _) => embedded.config(),
+            (None, Some(kafka)) => kafka,
+            (None, None) => unreachable!("without configured brokers one was embedded"),
+        };
+        apply_topics(&kafka, topics::ALL).await?;
+        let dead_letters = Producer::open(&kafka, Patience::Waiting)?;
+
+        let readiness = Readiness::default();
+        let (mut instances, failed) = Instances::new(readiness.clone());
+        let services = Services::open(settings.clone(), kafka.clone(), dead_letters.clone(), readiness.clone()).await?;
+        for &role in roles {
+            for number in 1..=count(role) {
+                let instance = if up { number.to_string() } else { settings.instance_name() };
+                let name = format!("{}-{instance}", role.name());
+                instances.add(role, number, name, services.birth(role, instance, &ports));
+            }
+        }
+        let instances = Arc::new(instances);
+        let shutdown = CancellationToken::new();
+        let mut platform = Self {
+            addresses: ports.addresses(),
+            kafka,
+            embedded,
+            dead_letters,
+            metrics,
+            readiness,
+            instances,
+            failed,
+            servers: Vec::new(),
+            shutdown: shutdown.clone().drop_guard(),
+            settings,
+        };
+        platform.open_servers(&ports, &services, roles, shutdown).await?;
+        platform.instances.change_all(Change::Start).await;
+        match platform.until_ready().await {
+            Ok(()) => Ok(platform),
+            Err(error) => {
+                platform.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The doors that stay open while instances come and go.
+    async fn open_servers(
+        &mut self,
+        ports: &Ports,
+        services: &Services,
+        roles: &[Role],
+        shutdown: CancellationToken,
+    ) -> Result<(), Error> {
+        let (instances, readiness) = (self.instances.clone(), self.readiness.clone());
+        let admin = ports.admin.listen().await?;
+        self.servers.push(tokio::spawn({
+            let served = admin::serve(admin, self.metrics.clone(), readiness.clone(), instances, shutdown.clone());
+            async move { told(served.await) }
+        }));
+        if roles.contains(&Role::Ingress) {
+            let (http, mounted) = (ports.http.listen().await?, services.mount_all(roles));
+            let config = ServerConfig { reflection: self.settings.reflection, ..ServerConfig::default() };
+            self.servers.push(tokio::spawn(async move {
+                let served = headwater_rpc::serve(http, mounted, config, readiness, shutdown).await;
+                told(served.map_err(|error| Error::service("the http port", error)));
+            }));
+        }
+        Ok(())
+    }
+
+    async fn until_ready(&mut self) -> Result<(), Error> {
+        tokio::select! {
+            () = self.readiness.all_ready() => Ok(()),
+            error = failed(&mut self.failed) => Err(error),
+            () = tokio::time::sleep(READY) => {
+                let waiting = self.readiness.waiting();
+                let waiting = waiting.iter().map(|(name, reason)| format!("{name}: {reason}")).collect::<Vec<_>>();
+                Err(Error::NotReady { seconds: READY.as_secs(), waiting: waiting.join(", ") })
+            }
+        }
+    }
+
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// The broker's addresses, for clients outside this process too.
+    pub fn bootstrap(&self) -> &str {
+        &self.kafka.brokers
+    }
+
+    /// How this process reaches its broker: readers and writers of tests and tools.
+    pub fn kafka(&self) -> &KafkaConfig {
+        &self.kafka
+    }
+
+    pub fn is_embedded(&self) -> bool {
+        self.embedded.is_some()
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    pub fn instances(&self) -> &Instances {
+        &self.instances
+    }
+
+    /// Returns when an instance has failed; for as long as none does, never.
+    pub async fn failed(&mut self) -> Error {
+        failed(&mut self.failed).await
+    }
+
+    /// Not ready, accept nothing more, finish what is in flight, then let go of the parts.
+    pub async fn stop(self) {
+        let stopping = self.readiness.component("shutdown");
+        stopping.not_ready("stopping");
+        self.instances.change_all(Change::Stop).await;
+        drop(self.shutdown);
+        for server in self.servers {
+            let cut = server.abort_handle();
+            if timeout(LAST_WORDS, server).await.is_err() {
+                cut.abort();
+            }
+        }
+        if let Err(error) = self.dead_letters.close(LAST_WORDS).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the producer of dead letters did not close cleanly"
+            );
+        }
+        if let Some(embedded) = self.embedded {
+            // waits for the broker's threads
+            let _ = spawn_blocking(move || drop(embedded)).await;
+        }
+    }
+}
+
+async fn failed(failures: &mut mpsc::UnboundedReceiver<Error>) -> Error {
+    match failures.recv().await {
+        Some(error) => error,
+        None => std::future::pending().await,
+    }
+}
+
+fn told(served: Result<(), Error>) {
+    if let Err(error) = served {
+        tracing::error!(error = &error as &dyn std::error::Error, "a port failed");
+    }
+}
+
+impl Ports {
+    /// Binds the port of every role that runs here, and the admin port.
+    async fn bind(settings: &Settings, roles: &[Role]) -> Result<Self, Error> {
+        let bind = async |role: Role, port, variable| {
+            if roles.contains(&role) {
+                Port::bind(settings, port, variable).await.map(Arc::new)
+            } else {
+                Ok(Arc::new(Port::elsewhere(settings, port, variable)))
+            }
+        };
+        Ok(Self {
+            ingress: bind(Role::Ingress, settings.ingress_grpc_port, "INGRESS_GRPC_PORT").await?,
+            http: bind(Role::Ingress, settings.http_port, "HTTP_PORT").await?,
+            analytics: bind(Role::Analytics, settings.analytics_grpc_port, "ANALYTICS_GRPC_PORT").await?,
+            fraud: bind(Role::Fraud, settings.fraud_grpc_port, "FRAUD_GRPC_PORT").await?,
+            admin: Arc::new(Port::bind(settings, settings.admin_port, "ADMIN_PORT").await?),
+        })
+    }
+
+    fn addresses(&self) -> Addresses {
+        Addresses {
+            ingress: self.ingress.address(),
+            http: self.http.address(),
+            analytics: self.analytics.address(),
+            fraud: self.fraud.address(),
+            admin: self.admin.address(),
+        }
+    }
+}
