@@ -16,10 +16,15 @@ kafka_find() {
 }
 
 kafka_start() {
-  local home id archive=-XX:SharedArchiveFile kafka_java kafka_classes
+  local home id writer classes=() kafka_java kafka_classes
   kafka_find
-  # The first broker that ends in peace writes it.
-  [[ -f $kafka_classes ]] || archive=-XX:ArchiveClassesAtExit
+  if [[ -f $kafka_classes ]]; then
+    classes=("-XX:SharedArchiveFile=$kafka_classes")
+  else
+    # The first broker that ends in peace writes it; it holds this lock as long as it lives, so that no other does too.
+    exec {writer}>"$kafka_classes.lock"
+    ! flock -n "$writer" || classes=("-XX:ArchiveClassesAtExit=$kafka_classes")
+  fi
   home=$(home_of kafka)
   settle_port kafka port "${HEADWATER_KAFKA_PORT:-}"
   settle_port kafka controller.port ""
@@ -33,8 +38,8 @@ kafka_start() {
       fail "kafka: formatting $home/data failed: $(last_words kafka)"
   fi
   echo "$KAFKA_VERSION" >"$home/version"
-  start_process kafka "${kafka_java[@]}" "$archive=$kafka_classes" -Xms256m "-Xmx${HEADWATER_KAFKA_HEAP:-768m}" -XX:+UseG1GC \
-    -XX:MaxGCPauseMillis=20 -XX:+ExitOnOutOfMemoryError kafka.Kafka "$home/server.properties"
+  start_process kafka "${kafka_java[@]}" "${classes[@]}" -Xms256m "-Xmx${HEADWATER_KAFKA_HEAP:-768m}" \
+    -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:+ExitOnOutOfMemoryError kafka.Kafka "$home/server.properties"
 }
 
 # A Metadata request, version 1, about no topic. The broker serves clients only once it is let into the cluster, so an

@@ -1,7 +1,7 @@
 # Where programs come from: the machine's own, Debian's packages, Maven. Everything fetched is kept under $CACHE.
 # shellcheck shell=bash
 
-CACHE=${HEADWATER_NATIVE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/headwater/native}
+CACHE=$(realpath -m "${HEADWATER_NATIVE_CACHE:-$HOME/.cache/headwater/native}")
 
 is_root() { [[ $EUID == 0 ]]; }
 
@@ -61,8 +61,9 @@ from_maven() {
   note "fetching $profile with maven"
   # From a copy of the pom: the plugin leaves a target folder beside it.
   install -D -m 644 "$NATIVE/pom.xml" "$folder.maven/pom.xml"
-  mvn -B -ntp -C -f "$folder.maven/pom.xml" -P "$profile" "dependency:$goal" "${@:3:$#-3}" \
+  mvn -B -ntp -C -f "$folder.maven/pom.xml" -P "$profile" \
+    "org.apache.maven.plugins:maven-dependency-plugin:$MAVEN_DEPENDENCY_PLUGIN_VERSION:$goal" "${@:3:$#-3}" \
     -DincludeScope=runtime -DoutputDirectory="$folder" >"$CACHE/maven-$profile.log" 2>&1 ||
-    fail "maven found no $profile: $(grep -m1 '^\[ERROR\]' "$CACHE/maven-$profile.log"), all of it in $CACHE/maven-$profile.log"
+    fail "maven failed for $profile: $(grep -m1 '^\[ERROR\]' "$CACHE/maven-$profile.log"), all of it in $CACHE/maven-$profile.log"
   rm -rf "$folder.maven"
 }

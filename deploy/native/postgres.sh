@@ -52,6 +52,7 @@ postgres_start() {
   local home sockets
   home=$(home_of postgres)
   postgres_user
+  postgres_bury
   settle_port postgres port "${HEADWATER_POSTGRES_PORT:-}"
   sockets=$home/sockets
   mkdir -p "$sockets"
@@ -62,7 +63,6 @@ postgres_start() {
   # A socket's path has at most 107 bytes.
   ((${#sockets} < 85)) || sockets=
   render postgresql.conf "$home/postgresql.conf" "port=$(recorded postgres port)" "sockets=$sockets"
-  postgres_bury
   "$postgres_bin/postgres" --version | sed 's/[^0-9]*\([0-9.]*\).*/\1/' >"$home/version"
   start_process postgres "${as_postgres[@]}" \
     "$postgres_bin/postgres" -D "$home/cluster" -c "config_file=$home/postgresql.conf"

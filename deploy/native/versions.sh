@@ -7,3 +7,4 @@ JAVA_VERSION=17                 # installed only where no java of at least this 
 POSTGRES_VERSION=15             # major; Debian 12's, any minor of it
 POSTGRES_MAVEN_VERSION=15.19.0  # the same major from Maven, where Debian's cannot be installed
 REDIS_VERSION=7.0               # Debian 12's
+MAVEN_DEPENDENCY_PLUGIN_VERSION=3.8.1
