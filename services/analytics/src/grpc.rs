@@ -13,6 +13,7 @@ use crate::{
     Config, Error, StoreError,
     activity::Period,
     listing::{self, Listed, Place},
+    metric::Metric,
     sessions::{End, Timeout},
     stats::day_stats,
     store::Store,
@@ -44,9 +45,13 @@ impl<S: Store> Api<S> {
         }
     }
 
-    async fn active_users(&self, periods: &[Period]) -> Result<Vec<i64>, Status> {
-        let counts = self.store.active_users(periods).await.map_err(unavailable)?;
-        Ok(counts.into_iter().map(int64).collect())
+    async fn figures(&self, metrics: &[Metric]) -> Result<Vec<i64>, Status> {
+        let figures = self.store.figures(metrics).await.map_err(unavailable)?;
+        Ok(figures.into_iter().map(int64).collect())
+    }
+
+    async fn active_users(&self, period: Period) -> Result<i64, Status> {
+        Ok(self.figures(&[Metric::ActiveUsers(period)]).await?.into_iter().sum())
     }
 
     fn session(&self, &Listed { key, number, segment }: &Listed<'_>, as_of: Millis) -> v1::Session {
@@ -79,7 +84,7 @@ impl<S: Store> Analytics for Api<S> {
         let mut violations = Violations::new();
         let day = violations.field("day", request.get_ref().day.parse::<Day>());
         let day = checked(day, violations)?;
-        let active_users = self.active_users(&[Period::Day(day)]).await?.into_iter().sum();
+        let active_users = self.active_users(Period::Day(day)).await?;
         Ok(Response::new(v1::GetDailyActiveUsersResponse { day: day.to_string(), active_users }))
     }
 
@@ -90,7 +95,7 @@ impl<S: Store> Analytics for Api<S> {
         let mut violations = Violations::new();
         let month = violations.field("month", request.get_ref().month.parse::<Month>());
         let month = checked(month, violations)?;
-        let active_users = self.active_users(&[Period::Month(month)]).await?.into_iter().sum();
+        let active_users = self.active_users(Period::Month(month)).await?;
         Ok(Response::new(v1::GetMonthlyActiveUsersResponse { month: month.to_string(), active_users }))
     }
 
@@ -112,8 +117,8 @@ impl<S: Store> Analytics for Api<S> {
         }
         let (from, to) = checked(range, violations)?;
         let days: Vec<Day> = (from..=to).map(Day::from_epoch_days).collect();
-        let periods: Vec<Period> = days.iter().copied().map(Period::Day).collect();
-        let counts = self.active_users(&periods).await?;
+        let metrics: Vec<Metric> = days.iter().map(|&day| Metric::ActiveUsers(Period::Day(day))).collect();
+        let counts = self.figures(&metrics).await?;
         let days = days.iter().zip(counts);
         let days = days.map(|(day, active_users)| v1::DailyActiveUsers { day: day.to_string(), active_users });
         Ok(Response::new(v1::ListDailyActiveUsersResponse { days: days.collect() }))

@@ -10,7 +10,7 @@ use crate::{
     StoreError,
     event::{SessionEvent, SessionKey, skip},
     plan::{Fact, Plan, Touched},
-    revisions::{Changes, Metric},
+    revisions::Changes,
     sessions::{Session, Timeout},
     store::{SessionWrite, Store},
 };
@@ -147,22 +147,12 @@ impl<S: Store> Handler<S> {
                 changes.session(before, after, late);
             }
         }
-        let mut revisions = Vec::new();
-        for metric in changes.metrics() {
-            revisions.extend(changes.revision(metric, self.figure(metric).await?));
+        let metrics = changes.metrics();
+        if metrics.is_empty() {
+            return Ok(());
         }
-        if revisions.is_empty() { Ok(()) } else { self.store.insert_revisions(revisions).await }
-    }
-
-    async fn figure(&self, metric: Metric) -> Result<i64, StoreError> {
-        let count = match metric {
-            Metric::ActiveUsers(period) => self.store.active_users(&[period]).await?.into_iter().sum(),
-            Metric::SessionsStarted(day) | Metric::SessionsEndedByLogout(day) => {
-                let segments = self.store.segments_started_on(day).await?;
-                let any_end = matches!(metric, Metric::SessionsStarted(_));
-                segments.iter().filter(|s| s.logged_in && (any_end || s.logged_out)).count() as u64
-            }
-        };
-        Ok(i64::try_from(count).unwrap_or(i64::MAX))
+        let figures = self.store.figures(&metrics).await?;
+        let revisions = metrics.into_iter().zip(figures).filter_map(|(metric, old)| changes.revision(metric, old));
+        self.store.insert_revisions(revisions.collect()).await
     }
 }

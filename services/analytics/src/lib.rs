@@ -11,6 +11,7 @@ mod event;
 mod grpc;
 mod handler;
 mod listing;
+mod metric;
 mod plan;
 pub mod recount;
 mod revisions;
@@ -26,7 +27,8 @@ pub use error::{Error, StoreError};
 pub use event::{SEPARATOR, SessionEvent, SessionKey, skip};
 pub use grpc::Api;
 pub use handler::Handler;
-pub use revisions::{Metric, Revision};
+pub use metric::Metric;
+pub use revisions::Revision;
 pub use sessions::{End, Segment, Session, Timeout};
 pub use store::{MemoryStore, Store};
 

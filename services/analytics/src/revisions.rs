@@ -5,46 +5,18 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use headwater_proto::{Day, EventId};
 
 use crate::{
-    activity::{Member, Period},
+    activity::Member,
     event::{SEPARATOR, SessionEvent},
+    metric::Metric,
     sessions::Session,
 };
-
-/// A figure that a late event can change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Metric {
-    ActiveUsers(Period),
-    /// By day of start.
-    SessionsStarted(Day),
-    /// By day of start.
-    SessionsEndedByLogout(Day),
-}
-
-impl Metric {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ActiveUsers(Period::Day(_)) => "daily_active_users",
-            Self::ActiveUsers(Period::Month(_)) => "monthly_active_users",
-            Self::SessionsStarted(_) => "sessions_started",
-            Self::SessionsEndedByLogout(_) => "sessions_ended_by_logout",
-        }
-    }
-
-    /// The revision's `day`; of monthly active users the month.
-    pub const fn period(self) -> Period {
-        match self {
-            Self::ActiveUsers(period) => period,
-            Self::SessionsStarted(day) | Self::SessionsEndedByLogout(day) => Period::Day(day),
-        }
-    }
-}
 
 /// One document of `metric_revisions`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revision {
     pub metric: Metric,
-    pub old: i64,
-    pub new: i64,
+    pub old: u64,
+    pub new: u64,
     /// The late events that changed it, sorted; at least one.
     pub event_ids: Vec<EventId>,
 }
@@ -101,12 +73,8 @@ impl Changes {
     pub(crate) fn session(&mut self, before: &Session, after: &Session, late: &[EventId]) {
         let mut by = BTreeMap::<Metric, i64>::new();
         for (session, sign) in [(before, -1), (after, 1)] {
-            for segment in session.segments.iter().filter(|segment| segment.logged_in) {
-                let day = segment.started_at.day();
-                *by.entry(Metric::SessionsStarted(day)).or_default() += sign;
-                if segment.logged_out {
-                    *by.entry(Metric::SessionsEndedByLogout(day)).or_default() += sign;
-                }
+            for metric in session.segments.iter().flat_map(Metric::of_segment) {
+                *by.entry(metric).or_default() += sign;
             }
         }
         for (metric, by) in by.into_iter().filter(|&(_, by)| by != 0) {
@@ -115,15 +83,15 @@ impl Changes {
     }
 
     /// The metrics whose figure differs in the end.
-    pub(crate) fn metrics(&self) -> impl Iterator<Item = Metric> {
-        self.0.iter().filter(|(_, change)| change.by != 0).map(|(&metric, _)| metric)
+    pub(crate) fn metrics(&self) -> Vec<Metric> {
+        self.0.iter().filter(|(_, change)| change.by != 0).map(|(&metric, _)| metric).collect()
     }
 
-    /// The entry of one metric that stood at `old`.
-    pub(crate) fn revision(&self, metric: Metric, old: i64) -> Option<Revision> {
+    /// What happens to a metric that stands at `old`.
+    pub(crate) fn revision(&self, metric: Metric, old: u64) -> Option<Revision> {
         let change = self.0.get(&metric)?;
-        let event_ids = change.event_ids.iter().copied().collect();
-        Some(Revision { metric, old, new: old + change.by, event_ids })
+        let new = old.saturating_add_signed(change.by);
+        Some(Revision { metric, old, new, event_ids: change.event_ids.iter().copied().collect() })
     }
 }
 

@@ -11,6 +11,7 @@ use super::{Answer, SessionWrite, Stale, Store};
 use crate::{
     activity::{Member, Period},
     event::{SessionEvent, SessionKey},
+    metric::Metric,
     revisions::Revision,
     sessions::{Segment, Session},
 };
@@ -29,6 +30,8 @@ struct Collections {
     users: HashMap<UserId, HashMap<Arc<str>, Stay>>,
     /// Index: the sessions with a segment that starts on the day.
     starts: HashMap<Day, HashSet<SessionKey>>,
+    /// Of sessions only; active users are counted from their members.
+    figures: HashMap<Metric, u64>,
     activity: HashMap<Period, Activity>,
     newest_day: Option<Day>,
     revisions: BTreeMap<String, Revision>,
@@ -98,15 +101,22 @@ impl Collections {
             if let Some(sessions) = self.starts.get_mut(&segment.started_at.day()) {
                 sessions.remove(&key);
             }
+            for metric in Metric::of_segment(segment) {
+                self.figures.entry(metric).and_modify(|figure| *figure -= 1);
+            }
         }
         for segment in &segments {
             self.starts.entry(segment.started_at.day()).or_default().insert(key.clone());
+            for metric in Metric::of_segment(segment) {
+                *self.figures.entry(metric).or_default() += 1;
+            }
         }
         (stay.n, stay.segments) = (n, segments);
         Ok(())
     }
 
-    fn active_users(&self, period: &Period) -> u64 {
+    fn figure(&self, metric: &Metric) -> u64 {
+        let Metric::ActiveUsers(period) = metric else { return self.figures.get(metric).copied().unwrap_or(0) };
         self.activity.get(period).map_or(0, |activity| match activity.stale {
             Some(_) => activity.members.len() as u64,
             None => activity.counted,
@@ -187,9 +197,9 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn active_users(&self, periods: &[Period]) -> Answer<Vec<u64>> {
+    async fn figures(&self, metrics: &[Metric]) -> Answer<Vec<u64>> {
         let collections = self.lock();
-        Ok(periods.iter().map(|period| collections.active_users(period)).collect())
+        Ok(metrics.iter().map(|metric| collections.figure(metric)).collect())
     }
 
     async fn segments_started_on(&self, day: Day) -> Answer<Vec<Segment>> {

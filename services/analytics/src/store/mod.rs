@@ -18,6 +18,7 @@ use crate::{
     StoreError,
     activity::{Member, Period},
     event::{SessionEvent, SessionKey},
+    metric::Metric,
     revisions::Revision,
     sessions::{Segment, Session},
 };
@@ -83,8 +84,8 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// back the mark if no write has drawn another since.
     fn recount(&self, stale: Stale) -> impl Future<Output = Answer<()>> + Send;
 
-    /// Members of each period, in their order; a stale one is counted on the spot. 0 where nobody was.
-    fn active_users(&self, periods: &[Period]) -> impl Future<Output = Answer<Vec<u64>>> + Send;
+    /// What each metric stands at, in their order; active users of a stale period are counted on the spot.
+    fn figures(&self, metrics: &[Metric]) -> impl Future<Output = Answer<Vec<u64>>> + Send;
 
     /// Every segment that starts on the day, in any order.
     fn segments_started_on(&self, day: Day) -> impl Future<Output = Answer<Vec<Segment>>> + Send;

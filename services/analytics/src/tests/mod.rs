@@ -1,6 +1,7 @@
 //! The service as a whole, on the store in memory.
 mod batches;
 mod grpc;
+mod instance;
 mod law;
 mod troubled;
 

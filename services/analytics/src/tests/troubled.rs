@@ -7,7 +7,7 @@ use std::{
 use headwater_proto::{Day, UserId};
 
 use crate::{
-    Member, Period, Revision, Segment, Session, SessionEvent, SessionKey, StoreError,
+    Member, Metric, Period, Revision, Segment, Session, SessionEvent, SessionKey, StoreError,
     store::{SessionWrite, Stale, Store},
 };
 
@@ -84,8 +84,8 @@ impl<S: Store> Store for Troubled<S> {
     async fn recount(&self, stale: Stale) -> Answer<()> {
         self.perform("recount", self.store.recount(stale)).await
     }
-    async fn active_users(&self, periods: &[Period]) -> Answer<Vec<u64>> {
-        self.perform("active_users", self.store.active_users(periods)).await
+    async fn figures(&self, metrics: &[Metric]) -> Answer<Vec<u64>> {
+        self.perform("figures", self.store.figures(metrics)).await
     }
     async fn segments_started_on(&self, day: Day) -> Answer<Vec<Segment>> {
         self.perform("segments_started_on", self.store.segments_started_on(day)).await
