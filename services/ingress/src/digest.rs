@@ -7,18 +7,18 @@ use crate::action::Digest;
 
 /// Makes digests with the store's key, so that stored ones say nothing about requests to who reads the table.
 #[derive(Clone)]
-pub struct Digests(Hmac<Sha256>);
+pub(crate) struct Digests(Hmac<Sha256>);
 
 /// Belongs to no request: for ids that were derived here.
-pub const NO_REQUEST: Digest = [0; 32];
+pub(crate) const NO_REQUEST: Digest = [0; 32];
 
 impl Digests {
-    pub fn new(key: &[u8; 32]) -> Self {
+    pub(crate) fn new(key: &[u8; 32]) -> Self {
         Self(Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length"))
     }
 
     /// `request` comes without its secrets and without its event_id.
-    pub fn of(&self, method: &str, request: &impl Message) -> Digest {
+    pub(crate) fn of(&self, method: &str, request: &impl Message) -> Digest {
         let mut mac = self.0.clone();
         mac.update(method.as_bytes());
         mac.update(&[0]);

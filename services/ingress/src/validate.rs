@@ -14,37 +14,37 @@ use crate::{
 };
 
 /// How a request came in.
-pub struct Arrival<'a> {
-    pub now: Millis,
-    pub origin: Origin,
-    pub digests: &'a Digests,
+pub(crate) struct Arrival<'a> {
+    pub(crate) now: Millis,
+    pub(crate) origin: Origin,
+    pub(crate) digests: &'a Digests,
 }
 
 /// A registration whose password is yet to be hashed.
-pub struct Register {
-    pub head: Head,
-    pub user_id: UserId,
-    pub email: Email,
-    pub password: Password,
+pub(crate) struct Register {
+    pub(crate) head: Head,
+    pub(crate) user_id: UserId,
+    pub(crate) email: Email,
+    pub(crate) password: Password,
 }
 
 /// A login whose password is yet to be verified.
-pub struct Login {
-    pub head: Head,
-    pub who: Who,
-    pub password: Password,
-    pub session_id: SessionId,
+pub(crate) struct Login {
+    pub(crate) head: Head,
+    pub(crate) who: Who,
+    pub(crate) password: Password,
+    pub(crate) session_id: SessionId,
 }
 
 /// A change whose passwords are yet to be verified and hashed.
-pub struct ChangePassword {
-    pub head: Head,
-    pub user_id: UserId,
-    pub old_password: Password,
-    pub new_password: Password,
+pub(crate) struct ChangePassword {
+    pub(crate) head: Head,
+    pub(crate) user_id: UserId,
+    pub(crate) old_password: Password,
+    pub(crate) new_password: Password,
 }
 
-pub fn register(mut request: v1::RegisterUserRequest, arrival: Arrival<'_>) -> Result<Register, Status> {
+pub(crate) fn register(mut request: v1::RegisterUserRequest, arrival: Arrival<'_>) -> Result<Register, Status> {
     let password = std::mem::take(&mut request.password);
     let event_id = std::mem::take(&mut request.event_id);
     let digest = arrival.digests.of("RegisterUser", &request);
@@ -64,7 +64,7 @@ pub fn register(mut request: v1::RegisterUserRequest, arrival: Arrival<'_>) -> R
     }
 }
 
-pub fn login(mut request: v1::LoginRequest, arrival: Arrival<'_>) -> Result<Login, Status> {
+pub(crate) fn login(mut request: v1::LoginRequest, arrival: Arrival<'_>) -> Result<Login, Status> {
     let password = std::mem::take(&mut request.password);
     let event_id = std::mem::take(&mut request.event_id);
     let digest = arrival.digests.of("Login", &request);
@@ -91,7 +91,7 @@ pub fn login(mut request: v1::LoginRequest, arrival: Arrival<'_>) -> Result<Logi
     }
 }
 
-pub fn change_password(
+pub(crate) fn change_password(
     mut request: v1::ChangePasswordRequest,
     arrival: Arrival<'_>,
 ) -> Result<ChangePassword, Status> {
@@ -112,7 +112,7 @@ pub fn change_password(
     }
 }
 
-pub fn logout(mut request: v1::LogoutRequest, arrival: Arrival<'_>) -> Result<Action, Status> {
+pub(crate) fn logout(mut request: v1::LogoutRequest, arrival: Arrival<'_>) -> Result<Action, Status> {
     let event_id = std::mem::take(&mut request.event_id);
     let digest = arrival.digests.of("Logout", &request);
     let mut fields = Fields::default();
@@ -127,7 +127,7 @@ pub fn logout(mut request: v1::LogoutRequest, arrival: Arrival<'_>) -> Result<Ac
     }
 }
 
-pub fn report_ip_change(mut request: v1::ReportIpChangeRequest, arrival: Arrival<'_>) -> Result<Action, Status> {
+pub(crate) fn report_ip_change(mut request: v1::ReportIpChangeRequest, arrival: Arrival<'_>) -> Result<Action, Status> {
     let event_id = std::mem::take(&mut request.event_id);
     let digest = arrival.digests.of("ReportIpChange", &request);
     let mut fields = Fields::default();
@@ -142,7 +142,7 @@ pub fn report_ip_change(mut request: v1::ReportIpChangeRequest, arrival: Arrival
     }
 }
 
-pub fn reinstate_user(mut request: v1::ReinstateUserRequest, arrival: Arrival<'_>) -> Result<Action, Status> {
+pub(crate) fn reinstate_user(mut request: v1::ReinstateUserRequest, arrival: Arrival<'_>) -> Result<Action, Status> {
     let event_id = std::mem::take(&mut request.event_id);
     let digest = arrival.digests.of("ReinstateUser", &request);
     let mut fields = Fields::default();
@@ -157,7 +157,7 @@ pub fn reinstate_user(mut request: v1::ReinstateUserRequest, arrival: Arrival<'_
     }
 }
 
-pub fn record_action(mut request: v1::RecordActionRequest, arrival: Arrival<'_>) -> Result<Action, Status> {
+pub(crate) fn record_action(mut request: v1::RecordActionRequest, arrival: Arrival<'_>) -> Result<Action, Status> {
     let event_id = std::mem::take(&mut request.event_id);
     let digest = arrival.digests.of("RecordAction", &request);
     let mut fields = Fields::default();
@@ -183,7 +183,7 @@ pub fn record_action(mut request: v1::RecordActionRequest, arrival: Arrival<'_>)
     }
 }
 
-pub fn get_user(request: &v1::GetUserRequest) -> Result<UserId, Status> {
+pub(crate) fn get_user(request: &v1::GetUserRequest) -> Result<UserId, Status> {
     let mut fields = Fields::default();
     match fields.required("user_id", UserId::try_from(request.user_id.as_str())) {
         Some(user_id) => Ok(user_id),

@@ -1,6 +1,6 @@
 //! The store of users as a port: what it holds and what it promises. Adapters know nothing of rules.
-#[cfg(any(test, feature = "conformance"))]
-pub mod conformance;
+#[cfg(test)]
+mod conformance;
 pub mod decide;
 mod sqlite;
 pub mod verdict;
@@ -25,7 +25,7 @@ use crate::{
 /// Users, their authentication state, request ids, applied verdicts and the outbox, in one database.
 ///
 /// An adapter is a cheap handle; dropping a future of one never leaves anything behind but an undone transaction.
-pub trait Store: Outbox {
+pub trait Store: Outbox + Clone {
     /// One transaction: loads what `keys` name, lets `decide` look at it, writes what it returns. All or nothing.
     /// What was loaded cannot have changed when the writes land: `decide` may be called again, with a newer snapshot,
     /// where another transaction was faster. States are locked in the order of user ids.

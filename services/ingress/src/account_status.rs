@@ -1,0 +1,61 @@
+//! How the ingress learns of verdicts: it reads them off the log, as group ingress-account-status-group.
+use headwater_proto::{Detail, Event, EventType};
+use headwater_stream::{BatchHandler, Decoded, Delivery, Outcome, Poison, Record, Unavailable, decode_event};
+
+use crate::users::{
+    Status, Store,
+    verdict::{self, Verdict},
+};
+
+/// Applies the verdicts of the fraud service to accounts, each at most once.
+pub(crate) struct AccountStatus<S> {
+    store: S,
+}
+
+impl<S: Store> AccountStatus<S> {
+    pub(crate) fn new(store: S) -> Self {
+        Self { store }
+    }
+}
+
+impl<S: Store> BatchHandler for AccountStatus<S> {
+    type Item = Verdict;
+
+    fn decode(record: &Record<'_>) -> Result<Decoded<Verdict>, Poison> {
+        match decode_event(record)? {
+            Decoded::Item(event) => verdict_of(event),
+            Decoded::Skip(reason) => Ok(Decoded::Skip(reason)),
+        }
+    }
+
+    async fn apply(&mut self, batch: &[Delivery<Verdict>]) -> Result<Vec<Outcome>, Unavailable> {
+        let verdicts: Vec<Verdict> = batch.iter().map(|delivery| delivery.item.clone()).collect();
+        let decide = |snapshot| verdict::decide(snapshot, &verdicts);
+        let outcomes = self.store.transact(&verdict::keys(&verdicts), decide).await;
+        let outcomes = outcomes.map_err(|error| Unavailable { dependency: "users", source: error.into() })?;
+        Ok(outcomes.into_iter().map(shown).collect())
+    }
+}
+
+fn verdict_of(event: Event) -> Result<Decoded<Verdict>, Poison> {
+    let status = match event.event_type {
+        EventType::UserFlagged => Status::Flagged,
+        EventType::UserPasswordResetRequired => Status::PasswordResetRequired,
+        EventType::UserSuspended => Status::Suspended,
+        _ => return Ok(Decoded::Skip("not_a_verdict")),
+    };
+    let Some(Detail::Verdict(detail)) = event.detail else {
+        let message = format!("{} carries no verdict; without its status epoch it cannot be applied", event.event_type);
+        return Err(Poison { reason: "no_verdict", message });
+    };
+    Ok(Decoded::Item(Verdict { id: event.id, user_id: event.user_id, status, epoch: detail.status_epoch }))
+}
+
+fn shown(outcome: verdict::Outcome) -> Outcome {
+    match outcome {
+        verdict::Outcome::Applied => Outcome::Done,
+        verdict::Outcome::UnknownUser => Outcome::Skip("unknown_user"),
+        verdict::Outcome::AlreadyApplied => Outcome::Skip("already_applied"),
+        verdict::Outcome::StaleEpoch => Outcome::Skip("stale_epoch"),
+    }
+}

@@ -1,0 +1,103 @@
+//! The way into a lane.
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use headwater_proto::topics::USER_EVENTS;
+use headwater_stream::partition_for;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::action::{Action, Answer};
+
+/// Why an action came to nothing in its lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The store failed, or what came of the commit is not known.
+    Unavailable,
+    /// The store refuses a value of this action.
+    Data,
+}
+
+/// Resolves when the action's transaction has ended. Dropping it changes nothing: the action is decided all the same.
+pub(crate) type Reply = oneshot::Receiver<Result<Answer, Failure>>;
+
+/// The lane's queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Full;
+
+pub(super) struct Queued {
+    pub(super) action: Action,
+    /// The lane's breaks when its sender last looked.
+    pub(super) breaks: u64,
+    pub(super) reply: oneshot::Sender<Result<Answer, Failure>>,
+}
+
+pub(super) struct Queue {
+    pub(super) queued: mpsc::Receiver<Queued>,
+    pub(super) breaks: Arc<AtomicU64>,
+}
+
+/// The entrances of all lanes.
+#[derive(Clone)]
+pub(crate) struct Lanes(Arc<[Entrance]>);
+
+struct Entrance {
+    sender: mpsc::Sender<Queued>,
+    breaks: Arc<AtomicU64>,
+}
+
+impl Lanes {
+    /// `lanes` and `capacity` (actions that wait in one lane) are at least 1.
+    pub(super) fn new(lanes: usize, capacity: usize) -> (Self, Vec<Queue>) {
+        let lane = |_| {
+            let (sender, queued) = mpsc::channel(capacity);
+            let breaks = Arc::new(AtomicU64::new(0));
+            (Entrance { sender, breaks: breaks.clone() }, Queue { queued, breaks })
+        };
+        let (entrances, queues): (Vec<_>, Vec<_>) = (0..lanes).map(lane).unzip();
+        (Self(entrances.into()), queues)
+    }
+
+    /// For one action by itself; in the queue when this returns.
+    pub(crate) fn submit(&self, action: Action) -> Result<Reply, Full> {
+        let lane = &self.0[self.lane(&action)];
+        let (reply, answer) = oneshot::channel();
+        let breaks = lane.breaks.load(Ordering::Acquire);
+        match lane.sender.try_send(Queued { action, breaks, reply }) {
+            Err(mpsc::error::TrySendError::Full(_)) => Err(Full),
+            // where the lane has ended the reply has too
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(answer),
+        }
+    }
+
+    /// For actions that follow one another: see [`View::submit`].
+    pub(crate) fn view(&self) -> View {
+        let breaks = self.0.iter().map(|lane| lane.breaks.load(Ordering::Acquire)).collect();
+        View { lanes: self.clone(), breaks }
+    }
+
+    /// lane = shard % lanes, where the shard is the user's partition: a stuck shard never spreads.
+    fn lane(&self, action: &Action) -> usize {
+        partition_for(action.key().as_bytes(), USER_EVENTS.partitions) as usize % self.0.len()
+    }
+}
+
+/// The lanes as one stream of actions saw them at its beginning.
+pub(crate) struct View {
+    lanes: Lanes,
+    breaks: Vec<u64>,
+}
+
+impl View {
+    /// Waits for room. Once a lane has broken, everything this view sends it fails: what was sent ahead of the answer
+    /// to a failed action must not be accepted without it.
+    pub(crate) async fn submit(&self, action: Action) -> Reply {
+        let index = self.lanes.lane(&action);
+        let (reply, answer) = oneshot::channel();
+        let queued = Queued { action, breaks: self.breaks[index], reply };
+        // where the lane has ended the reply has too
+        let _ = self.lanes.0[index].sender.send(queued).await;
+        answer
+    }
+}
