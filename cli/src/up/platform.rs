@@ -1,17 +1,19 @@
 use std::{sync::Arc, time::Duration};
 
-use headwater_otel::{Metrics, Readiness, TelemetryConfig};
+use headwater_otel::{Readiness, TelemetryConfig};
 use headwater_proto::topics;
-use headwater_rpc::ServerConfig;
 use headwater_stream::{EmbeddedKafka, KafkaConfig, Patience, Producer, apply_topics};
 use tokio::{
     sync::mpsc,
     task::{JoinHandle, spawn_blocking},
     time::timeout,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Addresses, Change, Instances, admin, services::Services};
+use super::{
+    Addresses, Change, Instances, admin,
+    services::{Services, Surroundings},
+};
 use crate::{Error, Role, ports::Port, roles, settings::Settings};
 
 /// How long a start may take. The embedded parts need a few seconds, a real broker at most a rebalance.
@@ -34,14 +36,13 @@ pub struct Platform {
     addresses: Addresses,
     kafka: KafkaConfig,
     embedded: Option<EmbeddedKafka>,
-    dead_letters: Producer,
-    metrics: Metrics,
+    producer: Producer,
     readiness: Readiness,
     instances: Arc<Instances>,
     failed: mpsc::UnboundedReceiver<Error>,
-    servers: Vec<JoinHandle<()>>,
-    /// Ends the servers that belong to no instance; also when the platform is dropped.
-    shutdown: tokio_util::sync::DropGuard,
+    admin: JoinHandle<Result<(), Error>>,
+    /// Ends the admin port, also when the platform is dropped.
+    shutdown: DropGuard,
 }
 
 /// The port of each door.
@@ -70,48 +71,49 @@ impl Platform {
         let ports = Ports::bind(&settings, roles).await?;
         let settings = Arc::new(settings);
 
-        let embedded = match roles::kafka(&settings) {
-            Some(_) => None,
-            None => Some(
-                spawn_blocking(|| EmbeddedKafka::start(topics::ALL))
-                    .await
-                    .map_err(|e| Error::service("kafka", e))??,
-            ),
-        };
-        let kafka = match (&embedded, roles::kafka(&settings)) {
-            (Some(embedded), _) => embedded.config(),
-            (None, Some(kafka)) => kafka,
-            (None, None) => unreachable!("without configured brokers one was embedded"),
+        let (kafka, embedded) = match roles::kafka(&settings) {
+            Some(kafka) => (kafka, None),
+            None => {
+                let started = spawn_blocking(|| EmbeddedKafka::start(topics::ALL)).await;
+                let embedded = started.map_err(|error| Error::service("the embedded broker", error))??;
+                (embedded.config(), Some(embedded))
+            }
         };
         apply_topics(&kafka, topics::ALL).await?;
-        let dead_letters = Producer::open(&kafka, Patience::Waiting)?;
+        let producer = Producer::open(&kafka, Patience::Waiting)?;
 
         let readiness = Readiness::default();
         let (mut instances, failed) = Instances::new(readiness.clone());
-        let services = Services::open(settings.clone(), kafka.clone(), dead_letters.clone(), readiness.clone()).await?;
+        let services = Services::open(Surroundings {
+            settings: settings.clone(),
+            kafka: kafka.clone(),
+            producer: producer.clone(),
+            readiness: readiness.clone(),
+        })
+        .await?;
         for &role in roles {
             for number in 1..=count(role) {
                 let instance = if up { number.to_string() } else { settings.instance_name() };
                 let name = format!("{}-{instance}", role.name());
-                instances.add(role, number, name, services.birth(role, instance, &ports));
+                instances.add(role, number, name, services.birth(role, instance, &ports, roles));
             }
         }
         let instances = Arc::new(instances);
         let shutdown = CancellationToken::new();
+        let admin =
+            admin::serve(ports.admin.listen().await?, metrics, readiness.clone(), instances.clone(), shutdown.clone());
         let mut platform = Self {
             addresses: ports.addresses(),
             kafka,
             embedded,
-            dead_letters,
-            metrics,
+            producer,
             readiness,
             instances,
             failed,
-            servers: Vec::new(),
-            shutdown: shutdown.clone().drop_guard(),
+            admin: tokio::spawn(admin),
+            shutdown: shutdown.drop_guard(),
             settings,
         };
-        platform.open_servers(&ports, &services, roles, shutdown).await?;
         platform.instances.change_all(Change::Start).await;
         match platform.until_ready().await {
             Ok(()) => Ok(platform),
@@ -120,31 +122,6 @@ impl Platform {
                 Err(error)
             }
         }
-    }
-
-    /// The doors that stay open while instances come and go.
-    async fn open_servers(
-        &mut self,
-        ports: &Ports,
-        services: &Services,
-        roles: &[Role],
-        shutdown: CancellationToken,
-    ) -> Result<(), Error> {
-        let (instances, readiness) = (self.instances.clone(), self.readiness.clone());
-        let admin = ports.admin.listen().await?;
-        self.servers.push(tokio::spawn({
-            let served = admin::serve(admin, self.metrics.clone(), readiness.clone(), instances, shutdown.clone());
-            async move { told(served.await) }
-        }));
-        if roles.contains(&Role::Ingress) {
-            let (http, mounted) = (ports.http.listen().await?, services.mount_all(roles));
-            let config = ServerConfig { reflection: self.settings.reflection, ..ServerConfig::default() };
-            self.servers.push(tokio::spawn(async move {
-                let served = headwater_rpc::serve(http, mounted, config, readiness, shutdown).await;
-                told(served.map_err(|error| Error::service("the http port", error)));
-            }));
-        }
-        Ok(())
     }
 
     async fn until_ready(&mut self) -> Result<(), Error> {
@@ -200,17 +177,14 @@ impl Platform {
         stopping.not_ready("stopping");
         self.instances.change_all(Change::Stop).await;
         drop(self.shutdown);
-        for server in self.servers {
-            let cut = server.abort_handle();
-            if timeout(LAST_WORDS, server).await.is_err() {
-                cut.abort();
-            }
+        let cut = self.admin.abort_handle();
+        match timeout(LAST_WORDS, self.admin).await {
+            Ok(Ok(Err(error))) => tracing::error!(error = &error as &dyn std::error::Error, "the admin port failed"),
+            Ok(_) => {}
+            Err(_) => cut.abort(),
         }
-        if let Err(error) = self.dead_letters.close(LAST_WORDS).await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "the producer of dead letters did not close cleanly"
-            );
+        if let Err(error) = self.producer.close(LAST_WORDS).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the producer did not close cleanly");
         }
         if let Some(embedded) = self.embedded {
             // waits for the broker's threads
@@ -223,12 +197,6 @@ async fn failed(failures: &mut mpsc::UnboundedReceiver<Error>) -> Error {
     match failures.recv().await {
         Some(error) => error,
         None => std::future::pending().await,
-    }
-}
-
-fn told(served: Result<(), Error>) {
-    if let Err(error) = served {
-        tracing::error!(error = &error as &dyn std::error::Error, "a port failed");
     }
 }
 

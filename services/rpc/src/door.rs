@@ -7,9 +7,10 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     future::Future,
+    net::IpAddr,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -18,12 +19,13 @@ use futures::FutureExt as _;
 use headwater_otel::names;
 use http::{HeaderValue, Method, StatusCode, header};
 use tokio::sync::Semaphore;
-use tonic::{Code, Status, body::Body};
+use tonic::{Code, Status, body::Body, transport::server::TcpConnectInfo};
 use tower::{Layer, Service};
 
 use crate::{
     Reason, connect,
     json::{self, Handler},
+    rate::RateLimit,
     refuse_for_now,
 };
 
@@ -36,6 +38,7 @@ pub(crate) struct Door {
     pub(crate) json: Arc<HashMap<&'static str, Handler>>,
     pub(crate) room: Arc<Semaphore>,
     pub(crate) longest: Duration,
+    pub(crate) rate: Option<Arc<Mutex<RateLimit>>>,
 }
 
 #[derive(Clone)]
@@ -73,7 +76,8 @@ where
                 Box::pin(async move { answer.await.unwrap_or_else(|never| match never {}) })
             }
             (Spoken::Grpc, path) => {
-                Box::pin(self.door.clone().grpc(path.map(|(path, _)| path), self.grpc.call(request)))
+                let (path, client) = (path.map(|(path, _)| path), client(&request));
+                Box::pin(self.door.clone().grpc(path, client, self.grpc.call(request)))
             }
             (Spoken::Json, Some((path, handler))) => Box::pin(self.door.clone().json(path, handler, request)),
             (_, path) => Box::pin(std::future::ready(turned_away(&request, path.is_some()))),
@@ -86,10 +90,11 @@ impl Door {
     async fn grpc(
         self,
         path: Option<&'static str>,
+        client: Option<IpAddr>,
         answer: impl Future<Output = Result<http::Response<Body>, Infallible>>,
     ) -> http::Response<Body> {
         let started = Instant::now();
-        let answer = self.admit(self.longest, answer.map(|Ok(response)| Ok::<_, Status>(response))).await;
+        let answer = self.admit(client, self.longest, answer.map(|Ok(response)| Ok::<_, Status>(response))).await;
         let response = answer.unwrap_or_else(Status::into_http);
         let code = match response.headers().get(Status::GRPC_STATUS) {
             Some(code) => Code::from_bytes(code.as_bytes()),
@@ -102,19 +107,25 @@ impl Door {
     async fn json(self, path: &'static str, handler: Handler, request: http::Request<Body>) -> http::Response<Body> {
         let started = Instant::now();
         let answer = match json::time_allowed(request.headers(), self.longest) {
-            Ok(allowed) => self.admit(allowed, handler(request)).await,
+            Ok(allowed) => self.admit(client(&request), allowed, handler(request)).await,
             Err(refused) => Err(refused),
         };
         measure("connectrpc", Some(path), answer.as_ref().map_or_else(json::Refused::code, |_| Code::Ok), started);
         answer.unwrap_or_else(json::Refused::into_response)
     }
 
-    /// Runs `answer` if there is room, for as long as is allowed.
+    /// Runs `answer` if the client's rate allows it and there is room, for as long as is allowed.
     async fn admit<T, E: From<Status>>(
         &self,
+        client: Option<IpAddr>,
         allowed: Duration,
         answer: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
+        if let (Some(rate), Some(client)) = (&self.rate, client) {
+            let admitted = rate.lock().unwrap_or_else(PoisonError::into_inner).admit(client, Instant::now());
+            admitted
+                .map_err(|wait| refuse_for_now(Reason::RateLimited, "too many requests from your address", wait))?;
+        }
         let Ok(_room) = self.room.try_acquire() else {
             return Err(
                 refuse_for_now(Reason::Overloaded, "too many requests in flight; come again", RETRY_AFTER).into()
@@ -149,6 +160,10 @@ fn spoken<B>(request: &http::Request<B>) -> Spoken {
         _ if request.method() == Method::POST && essence.eq_ignore_ascii_case(b"application/json") => Spoken::Json,
         _ => Spoken::Other,
     }
+}
+
+fn client<B>(request: &http::Request<B>) -> Option<IpAddr> {
+    Some(request.extensions().get::<TcpConnectInfo>()?.remote_addr()?.ip())
 }
 
 /// Health and reflection: never shed, never counted.

@@ -9,6 +9,7 @@ mod error;
 mod health;
 mod json;
 mod page;
+mod rate;
 mod refusal;
 mod server;
 mod services;

@@ -1,4 +1,8 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures::StreamExt as _;
 use headwater_otel::Readiness;
@@ -12,7 +16,7 @@ use tonic::transport::{Server, server::TcpIncoming};
 use tonic_health::server::health_reporter;
 use tonic_reflection::server::Builder as Reflection;
 
-use crate::{Error, MAX_MESSAGE_BYTES, Services, door::Door, health};
+use crate::{Error, MAX_MESSAGE_BYTES, Services, door::Door, health, rate::RateLimit};
 
 const WINDOW_PER_STREAM: u32 = MAX_MESSAGE_BYTES as u32;
 const WINDOW_PER_CONNECTION: u32 = 4 * WINDOW_PER_STREAM;
@@ -35,6 +39,8 @@ pub struct ServerConfig {
     pub in_flight_per_connection: u32,
     /// Calls in flight on this port; further ones are refused as OVERLOADED.
     pub in_flight: usize,
+    /// Requests per second and client address; more are RATE_LIMITED.
+    pub rate_limit: Option<NonZeroU32>,
     /// How long open calls may take to end after shutdown.
     pub drain: Duration,
 }
@@ -46,6 +52,7 @@ impl Default for ServerConfig {
             unary_deadline: Duration::from_secs(10),
             in_flight_per_connection: 256,
             in_flight: 2_048,
+            rate_limit: None,
             drain: Duration::from_secs(25),
         }
     }
@@ -70,7 +77,12 @@ pub async fn serve(
             .add_service(reflection(&names).build_v1().map_err(Error::Reflection)?)
             .add_service(reflection(&names).build_v1alpha().map_err(Error::Reflection)?);
     }
-    let door = Door { json, room: Arc::new(Semaphore::new(config.in_flight)), longest: config.unary_deadline };
+    let door = Door {
+        json,
+        room: Arc::new(Semaphore::new(config.in_flight)),
+        longest: config.unary_deadline,
+        rate: config.rate_limit.map(|per_second| Arc::new(Mutex::new(RateLimit::new(per_second)))),
+    };
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE_INTERVAL));
     let incoming = incoming.then(|accepted| async {
         if accepted.is_err() {

@@ -1,5 +1,5 @@
 //! Limits, health, reflection and the end of a server, over a real connection.
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use crate::api::{Running, soon};
 use futures::StreamExt as _;
@@ -85,6 +85,19 @@ async fn with_no_room_left_calls_are_shed_in_either_protocol_and_health_still_an
     running.api.released.notify_one();
     soon("the held call's answer", held).await.unwrap().unwrap();
     assert!(running.get_user("ada").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_client_above_its_rate_is_told_when_to_come_again() {
+    let running = Running::start(ServerConfig { rate_limit: NonZeroU32::new(1), ..Default::default() }).await;
+    assert!(running.get_user("ada").await.is_ok());
+    let status = running.get_user("ada").await.unwrap_err();
+    let details = status.get_error_details();
+    assert_eq!(
+        (status.code(), details.error_info().unwrap().reason.as_str()),
+        (Code::ResourceExhausted, "RATE_LIMITED")
+    );
+    assert!(details.retry_info().unwrap().retry_delay.is_some_and(|delay| delay <= Duration::from_secs(1)));
 }
 
 #[tokio::test]

@@ -1,0 +1,124 @@
+//! The services over their stores: what each role mounts on a port, and how one instance of it lives. Stores outlive
+//! the instances that use them.
+mod analytics;
+mod fraud;
+mod ingress;
+mod notification;
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use futures::future::join_all;
+use headwater_otel::Readiness;
+use headwater_proto::topics::Group;
+use headwater_rpc::ServerConfig;
+use headwater_stream::{ConsumerConfig, KafkaConfig, Producer};
+use tokio_util::sync::CancellationToken;
+
+use super::{Ports, instances::Birth};
+use crate::{
+    Error, Role,
+    ports::Port,
+    settings::{RateLimit, Settings},
+};
+
+/// What an instance gets beside the parts of its own service.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) kafka: KafkaConfig,
+    /// For dead letters and verdicts; stays open for as long as the platform.
+    pub(crate) producer: Producer,
+    pub(crate) readiness: Readiness,
+}
+
+pub(crate) struct Services {
+    around: Surroundings,
+    ingress: ingress::Ingress,
+    analytics: analytics::Analytics,
+    fraud: fraud::Fraud,
+    notification: notification::Notification,
+}
+
+impl Services {
+    /// Opens the stores. Every configuration is checked here, before anything runs.
+    pub(crate) async fn open(around: Surroundings) -> Result<Self, Error> {
+        Ok(Self {
+            ingress: ingress::Ingress::open(&around).await?,
+            analytics: analytics::Analytics::open(&around)?,
+            fraud: fraud::Fraud::open(&around)?,
+            notification: notification::Notification::open(&around)?,
+            around,
+        })
+    }
+
+    /// One instance of `role`, named `instance` in its group. The http port belongs to the ingress and serves what
+    /// else runs here too.
+    pub(crate) fn birth(&self, role: Role, instance: String, ports: &Ports, roles: &[Role]) -> Birth {
+        let around = self.around.clone();
+        match role {
+            Role::Ingress => {
+                let beside = self.beside_ingress(roles);
+                self.ingress.clone().birth(around, instance, ports.ingress.clone(), ports.http.clone(), beside)
+            }
+            Role::Analytics => self.analytics.clone().birth(around, instance, ports.analytics.clone()),
+            Role::Fraud => self.fraud.clone().birth(around, instance, ports.fraud.clone()),
+            Role::Notification => self.notification.clone().birth(around, instance),
+        }
+    }
+
+    fn beside_ingress(&self, roles: &[Role]) -> Mount {
+        let analytics = roles.contains(&Role::Analytics).then(|| self.analytics.clone());
+        let fraud = roles.contains(&Role::Fraud).then(|| self.fraud.clone());
+        Arc::new(move |mut services| {
+            if let Some(analytics) = &analytics {
+                services = analytics.mount(services);
+            }
+            if let Some(fraud) = &fraud {
+                services = fraud.mount(services);
+            }
+            services
+        })
+    }
+}
+
+/// Adds services to those of a port.
+pub(crate) type Mount = Arc<dyn Fn(headwater_rpc::Services) -> headwater_rpc::Services + Send + Sync>;
+
+impl Surroundings {
+    pub(crate) fn consumer(&self, group: Group, role: Role, instance: &str) -> ConsumerConfig {
+        ConsumerConfig {
+            group_suffix: self.settings.group_suffix.clone(),
+            ..ConsumerConfig::new(self.kafka.clone(), group, role.name(), instance)
+        }
+    }
+
+    /// Serves a role's port until `stop`; health there is that of the role.
+    pub(crate) async fn serve(
+        &self,
+        role: Role,
+        port: &Port,
+        services: headwater_rpc::Services,
+        stop: CancellationToken,
+    ) -> Result<(), Error> {
+        let listener = port.listen().await?;
+        let config = ServerConfig {
+            reflection: self.settings.reflection,
+            rate_limit: self.settings.rate_limit.map(|RateLimit(per_second)| per_second),
+            ..ServerConfig::default()
+        };
+        let served = headwater_rpc::serve(listener, services, config, self.readiness.of(role.name()), stop).await;
+        served.map_err(|error| Error::service(format!("the port of {}", role.name()), error))
+    }
+}
+
+/// All to their end; where one ends by itself, the others are told to stop. The first error counts.
+pub(crate) async fn together<const N: usize>(stop: &CancellationToken, parts: [Part<'_>; N]) -> Result<(), Error> {
+    let parts = parts.map(async |part| {
+        let _ends_the_others = stop.clone().drop_guard();
+        part.await
+    });
+    join_all(parts).await.into_iter().collect()
+}
+
+/// A part of an instance's life.
+pub(crate) type Part<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
