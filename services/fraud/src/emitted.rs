@@ -22,7 +22,7 @@ pub struct Emitted {
 
 /// The announcing event. `now` is only told; it decides nothing. Never before the trigger was received: a clock that is
 /// behind must not make the event look as if it came from the future.
-pub fn verdict_event(announcement: Announcement, trigger: &Event, now: Millis) -> Event {
+pub(crate) fn verdict_event(announcement: Announcement, trigger: &Event, now: Millis) -> Event {
     let Announcement { report, email } = announcement;
     Event {
         id: report.id,

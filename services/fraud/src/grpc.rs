@@ -214,3 +214,6 @@ fn unavailable(error: StoreError) -> Status {
     tracing::warn!(%error, "a fraud question could not be answered");
     refuse_for_now(Reason::StoreUnavailable, "the fraud store did not answer; ask again", RETRY_AFTER)
 }
+
+#[cfg(test)]
+mod tests;

@@ -201,3 +201,8 @@ fn count(found: &[(UserId, Arc<Match>)], verdicts: &[Emitted], refused: &HashSet
 fn unavailable(error: StoreError) -> Unavailable {
     Unavailable { dependency: "the fraud store", source: error.into() }
 }
+
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,8 @@ mod rules;
 pub mod store;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use config::Config;
 pub use emitted::{Announcer, Emitted, SOURCE};

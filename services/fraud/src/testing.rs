@@ -1,14 +1,17 @@
 //! Logs of one user, written as tables.
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
 
 use headwater_proto::{Detail, Event, EventId, EventType, Millis, UserId, v1};
 use headwater_stream::{Delivery, Outcome, Position, Unavailable};
 
 use crate::{
-    Announcer, Arrival, Emitted, Level,
+    Announcer, Arrival, Emitted, Evaluation, EvaluationPlace, Findings, Kept, Level, Profile, Report, ReportPlace,
+    Rules, StoreError,
     decide::{Decision, decide},
-    profile::Profile,
-    rules::Rules,
+    store::{ProfileWrite, Store},
 };
 
 pub(crate) const NOON: Millis = Millis::from_millis(1_768_474_800_000);
@@ -101,13 +104,119 @@ impl Fold {
     }
 }
 
+/// When calls fail, and which were made.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Faults(Arc<Mutex<Plan>>);
+
+#[derive(Debug, Default)]
+struct Plan {
+    failing: BTreeSet<usize>,
+    done_before_failing: bool,
+    calls: Vec<&'static str>,
+}
+
+impl Faults {
+    /// Calls of these numbers fail, all before they do anything or all after it.
+    pub(crate) fn at(failing: BTreeSet<usize>, done_before_failing: bool) -> Self {
+        Self(Arc::new(Mutex::new(Plan { failing, done_before_failing, calls: Vec::new() })))
+    }
+
+    pub(crate) fn stop(&self) {
+        self.0.lock().unwrap().failing.clear();
+    }
+
+    pub(crate) fn called(&self, operation: &str) -> usize {
+        self.0.lock().unwrap().calls.iter().filter(|call| **call == operation).count()
+    }
+
+    async fn call<T>(&self, operation: &'static str, work: impl Future<Output = T>) -> Result<T, StoreError> {
+        let (fails, done) = {
+            let mut plan = self.0.lock().unwrap();
+            plan.calls.push(operation);
+            (plan.failing.contains(&(plan.calls.len() - 1)), plan.done_before_failing)
+        };
+        let failure = || StoreError { operation, source: "pulled the plug".into() };
+        if fails && !done {
+            return Err(failure());
+        }
+        let answer = work.await;
+        if fails { Err(failure()) } else { Ok(answer) }
+    }
+}
+
+/// A store that fails as planned.
+#[derive(Debug, Clone)]
+pub(crate) struct Faulty<S> {
+    store: S,
+    faults: Faults,
+}
+
+impl<S> Faulty<S> {
+    pub(crate) fn new(store: S, faults: &Faults) -> Self {
+        Self { store, faults: faults.clone() }
+    }
+}
+
+impl<S: Store> Store for Faulty<S> {
+    async fn profiles(&self, users: &[UserId]) -> Result<Vec<(UserId, Arc<Profile>)>, StoreError> {
+        self.faults.call("profiles", self.store.profiles(users)).await?
+    }
+
+    async fn record(&self, findings: Findings) -> Result<(), StoreError> {
+        self.faults.call("record", self.store.record(findings)).await?
+    }
+
+    async fn save(&self, writes: Vec<ProfileWrite>) -> Result<Vec<UserId>, StoreError> {
+        self.faults.call("save", self.store.save(writes)).await?
+    }
+
+    async fn reports(
+        &self,
+        user: Option<&UserId>,
+        before: Option<ReportPlace>,
+        limit: usize,
+    ) -> Result<Vec<Arc<Report>>, StoreError> {
+        self.faults.call("reports", self.store.reports(user, before, limit)).await?
+    }
+
+    async fn evaluations(
+        &self,
+        user: &UserId,
+        before: Option<EvaluationPlace>,
+        limit: usize,
+    ) -> Result<Vec<Arc<Evaluation>>, StoreError> {
+        self.faults.call("evaluations", self.store.evaluations(user, before, limit)).await?
+    }
+
+    async fn decision(&self, event_id: EventId) -> Result<Option<Arc<Report>>, StoreError> {
+        self.faults.call("decision", self.store.decision(event_id)).await?
+    }
+
+    async fn traces(&self, user: &UserId, events: &[EventId]) -> Result<Vec<Kept>, StoreError> {
+        self.faults.call("traces", self.store.traces(user, events)).await?
+    }
+}
+
 /// Keeps what would go to the log.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Announced(pub(crate) Arc<Mutex<Vec<Emitted>>>);
+pub(crate) struct Announced {
+    verdicts: Arc<Mutex<Vec<Emitted>>>,
+    faults: Faults,
+}
+
+impl Announced {
+    pub(crate) fn failing(faults: &Faults) -> Self {
+        Self { faults: faults.clone(), ..Self::default() }
+    }
+
+    pub(crate) fn verdicts(&self) -> Vec<Emitted> {
+        self.verdicts.lock().unwrap().clone()
+    }
+}
 
 impl Announcer for Announced {
     async fn announce(&self, verdicts: &[Emitted]) -> Result<(), Unavailable> {
-        self.0.lock().unwrap().extend_from_slice(verdicts);
-        Ok(())
+        let told = self.faults.call("announce", async { self.verdicts.lock().unwrap().extend_from_slice(verdicts) });
+        told.await.map_err(|error| Unavailable { dependency: "kafka", source: error.into() })
     }
 }
