@@ -10,6 +10,9 @@ use crate::{Position, SendError};
 /// Per record, in the order of the call.
 pub(crate) type Outcomes = Vec<Result<Position, SendError>>;
 
+/// The half of a record's number that says which of its batch it is.
+const INDEX: usize = 0xffff_ffff;
+
 #[derive(Debug, Default)]
 pub(crate) struct Batches {
     slots: Vec<Option<Batch>>,
@@ -77,15 +80,24 @@ impl Batches {
         }
     }
 
-    /// The bytes that the record gives back; 0 where it was reported before.
-    pub(crate) fn report(&mut self, record: usize, outcome: Result<Position, SendError>) -> u32 {
-        let (slot, index) = (record >> 32, record & 0xffff_ffff);
-        let Some(batch) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return 0 };
-        let Some(bytes) = batch.bytes.get_mut(index).map(std::mem::take).filter(|&bytes| bytes > 0) else { return 0 };
-        batch.outcomes[index] = outcome;
-        batch.unreported -= 1;
-        self.complete(slot);
-        bytes
+    /// Only the first report of a record counts; with it the record holds nothing of the budget any more.
+    pub(crate) fn report(&mut self, record: usize, outcome: Result<Position, SendError>) {
+        if self.bytes(record) == 0 {
+            return;
+        }
+        let (slot, index) = (record >> 32, record & INDEX);
+        if let Some(batch) = &mut self.slots[slot] {
+            batch.bytes[index] = 0;
+            batch.outcomes[index] = outcome;
+            batch.unreported -= 1;
+            self.complete(slot);
+        }
+    }
+
+    /// What the record holds of the byte budget; 0 once it is reported.
+    pub(crate) fn bytes(&self, record: usize) -> u32 {
+        let batch = self.slots.get(record >> 32).and_then(Option::as_ref);
+        batch.and_then(|batch| batch.bytes.get(record & INDEX)).copied().unwrap_or(0)
     }
 
     /// The call is over: the batch is done as soon as all its records are reported.
@@ -138,9 +150,11 @@ mod tests {
         let slot = batches.open(done);
         let records = [10, 20].map(|bytes| batches.add(slot, bytes).unwrap());
         batches.refuse(slot, SendError::AfterRefused);
-        assert_eq!(batches.report(records[1], at(8)), 20);
-        assert_eq!(batches.report(records[1], at(9)), 0, "a second report changes nothing");
-        assert_eq!(batches.report(records[0], at(7)), 10);
+        assert_eq!(records.map(|record| batches.bytes(record)), [10, 20]);
+        batches.report(records[1], at(8));
+        batches.report(records[1], at(9)); // a second report changes nothing
+        batches.report(records[0], at(7));
+        assert_eq!(records.map(|record| batches.bytes(record)), [0, 0]);
         assert!(outcomes.try_recv().is_err(), "not sealed yet");
         batches.seal(slot);
         assert_eq!(outcomes.try_recv().unwrap(), [at(7), at(8), Err(SendError::AfterRefused)]);
@@ -155,7 +169,7 @@ mod tests {
         batches.report(records[0], at(7));
         assert_eq!(batches.stop(), 20);
         assert_eq!(batches.add(slot, 30), None);
-        assert_eq!(batches.report(records[1], at(8)), 0, "too late: its caller has been told");
+        batches.report(records[1], at(8)); // too late: it counts as purged
         batches.seal(slot);
         assert_eq!(outcomes.try_recv().unwrap(), [at(7), Err(SendError::Purged), Err(SendError::Purged)]);
     }
@@ -182,7 +196,7 @@ mod tests {
                 let mut order: Vec<usize> = (0..records.len()).collect();
                 order.sort_by_key(|&index| keys[index]);
                 for index in order {
-                    prop_assert_eq!(batches.report(records[index], at(index as i64)), 1);
+                    batches.report(records[index], at(index as i64));
                 }
                 for (first, size, mut outcomes) in waiting {
                     let expected: Outcomes = (first..first + size).map(|index| at(index as i64)).collect();

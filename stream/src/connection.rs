@@ -21,7 +21,7 @@ use rdkafka::{
 use tokio::sync::Semaphore;
 use tracing::{error, warn};
 
-use crate::{Backlog, Error, OutboundRecord, Position, SendError, batches::Batches};
+use crate::{Backlog, Error, OutboundRecord, Patience, Position, SendError, batches::Batches};
 
 /// What became of a record that was handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,7 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn open(
         config: &ClientConfig,
+        patience: Patience,
         budget: Arc<Semaphore>,
         backlog: Option<Arc<Backlog>>,
     ) -> Result<Arc<Self>, Error> {
@@ -48,6 +49,7 @@ impl Connection {
             batches: Mutex::default(),
             budget,
             backlog,
+            patience,
             broken: AtomicBool::new(false),
             sent: counter!(names::PRODUCER_SENT),
             queued: gauge!(names::PRODUCER_QUEUED),
@@ -99,7 +101,7 @@ impl Connection {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
             return if self.batches().retract(opaque) { Sent::QueueFull } else { Sent::Refused };
         }
-        self.deliveries().report(opaque, Err(self.deliveries().failed(&error)));
+        self.deliveries().report(opaque, Err(self.deliveries().failed(&error)), None);
         Sent::Refused
     }
 
@@ -149,6 +151,7 @@ pub(crate) struct Deliveries {
     batches: Mutex<Batches>,
     budget: Arc<Semaphore>,
     backlog: Option<Arc<Backlog>>,
+    patience: Patience,
     broken: AtomicBool,
     sent: Counter,
     queued: Gauge,
@@ -163,10 +166,15 @@ impl Deliveries {
         self.budget.add_permits(bytes as usize);
     }
 
-    fn report(&self, record: usize, outcome: Result<Position, SendError>) -> u32 {
-        let bytes = self.batches().report(record, outcome);
+    /// The report comes last: whoever waits for it finds the budget and the backlog as they are then.
+    fn report(&self, record: usize, outcome: Result<Position, SendError>, backlog: Option<&Backlog>) {
+        let mut batches = self.batches();
+        let bytes = batches.bytes(record);
+        if let (Some(backlog), Ok(position)) = (backlog, outcome) {
+            backlog.produced(position, u64::from(bytes));
+        }
         self.give_back(bytes);
-        bytes
+        batches.report(record, outcome);
     }
 
     /// Counts the failure and notes where it is the client's last.
@@ -188,17 +196,17 @@ impl ProducerContext for Deliveries {
         match result {
             Ok(message) => {
                 let position = Position { partition: message.partition(), offset: message.offset() };
-                let bytes = self.report(record, Ok(position));
+                let backlog = self.backlog.as_deref().filter(|_| message.topic() == topics::USER_EVENTS.name);
+                self.report(record, Ok(position), backlog);
                 self.sent.increment(1);
-                if let Some(backlog) = &self.backlog
-                    && message.topic() == topics::USER_EVENTS.name
-                {
-                    backlog.produced(position, u64::from(bytes));
-                }
             }
             Err((error, _)) => {
                 let error = self.failed(error);
-                self.report(record, Err(error));
+                if self.patience == Patience::Forever {
+                    // gapless: librdkafka fails for good, and says so only after this report
+                    self.broken.store(true, Ordering::Release);
+                }
+                self.report(record, Err(error), None);
             }
         }
     }

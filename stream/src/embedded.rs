@@ -27,7 +27,7 @@ const FIRST_JOIN_DELAY_MS: i32 = 500;
 /// A broker that lives as long as this value and forgets everything with it.
 pub struct EmbeddedKafka {
     /// The mock cluster belongs to this client and dies with it.
-    _client: BaseProducer,
+    client: BaseProducer,
     brokers: String,
     backlog: Arc<Backlog>,
 }
@@ -56,7 +56,7 @@ impl EmbeddedKafka {
         }
         let brokers = cluster.bootstrap_servers();
         drop(cluster);
-        Ok(Self { _client: client, brokers, backlog: Arc::default() })
+        Ok(Self { client, brokers, backlog: Arc::default() })
     }
 
     /// Clients made from it share this broker's backlog.
@@ -77,6 +77,26 @@ impl EmbeddedKafka {
 
     pub fn backlog(&self) -> Arc<Backlog> {
         self.backlog.clone()
+    }
+
+    /// Breaks every connection and refuses new ones. Nothing that was written is lost.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn go_down(&self) {
+        self.client.client().mock_cluster().expect("it is a mock").broker_down(-1).expect("the broker goes down");
+    }
+
+    /// Ends [`EmbeddedKafka::go_down`].
+    #[cfg(any(test, feature = "testing"))]
+    pub fn come_back(&self) {
+        self.client.client().mock_cluster().expect("it is a mock").broker_up(-1).expect("the broker comes back");
+    }
+
+    /// Answers the next produce request with an error that no repetition heals.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn refuse_next_produce(&self) {
+        use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+        let too_large = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+        self.client.client().mock_cluster().expect("it is a mock").request_errors(RDKafkaApiKey::Produce, &[too_large]);
     }
 }
 
@@ -145,5 +165,34 @@ impl Backlog {
             unread.records.pop_front();
         }
         unread.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_has_outstanding_what_its_slowest_reader_has_not_read() {
+        let backlog = Backlog::default();
+        let at = |offset| Position { partition: 2, offset };
+        backlog.produced(at(0), 10);
+        assert_eq!(backlog.outstanding(2), 0, "nobody reads");
+        let (fast, slow) = (Positions::new(), Positions::new());
+        backlog.register(fast.clone());
+        backlog.register(slow.clone());
+        backlog.register(slow.clone());
+        for offset in [1, 3, 2] {
+            backlog.produced(at(offset), 100 * offset as u64);
+        }
+        fast.advance(2, 4);
+        assert_eq!(backlog.outstanding(2), 600);
+        slow.advance(2, 3);
+        assert_eq!((backlog.outstanding(2), backlog.outstanding(0), backlog.outstanding(-1)), (300, 0, 0));
+        slow.advance(2, 9);
+        backlog.produced(at(4), 50);
+        assert_eq!(backlog.outstanding(2), 50, "the fast one has become the slow one");
+        fast.advance(2, 9);
+        assert_eq!(backlog.outstanding(2), 0);
     }
 }

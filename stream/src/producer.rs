@@ -6,6 +6,9 @@
 //!
 //! A client that failed for good, or was purged, is replaced at the next enqueue. What it still held is reported as
 //! [`SendError::Purged`], which means unknown: it may or may not be in the log.
+#[cfg(test)]
+mod tests;
+
 use std::{
     future::Future,
     pin::Pin,
@@ -64,11 +67,14 @@ pub struct Producer {
 
 struct Inner {
     config: ClientConfig,
+    patience: Patience,
     backlog: Option<Arc<Backlog>>,
     /// Held by whoever enqueues; fair, so calls are served in their order.
     order: tokio::sync::Mutex<()>,
     state: Mutex<State>,
     budget: Arc<Semaphore>,
+    /// All of the budget.
+    largest: u32,
 }
 
 enum State {
@@ -81,12 +87,18 @@ enum State {
 impl Producer {
     /// Connects in the background: an absent broker is no error here.
     pub fn open(kafka: &KafkaConfig, patience: Patience) -> Result<Self, Error> {
+        Self::with_budget(kafka, patience, BUDGET)
+    }
+
+    fn with_budget(kafka: &KafkaConfig, patience: Patience, budget: usize) -> Result<Self, Error> {
         let inner = Inner {
             config: kafka.producer(patience),
+            patience,
             backlog: kafka.backlog().cloned(),
             order: tokio::sync::Mutex::default(),
             state: Mutex::new(State::Purged),
-            budget: Arc::new(Semaphore::new(BUDGET)),
+            budget: Arc::new(Semaphore::new(budget)),
+            largest: budget as u32,
         };
         inner.connection()?; // a setting that librdkafka refuses shows now
         Ok(Self { inner: Arc::new(inner) })
@@ -102,7 +114,7 @@ impl Producer {
         let _order = self.inner.order.lock().await;
         let mut call = Call::begin(self.inner.connection()?);
         for record in records {
-            let bytes = charge(&record);
+            let bytes = self.inner.charge(&record);
             self.inner.budget.acquire_many(bytes).await.expect("the budget is never closed").forget();
             while call.send(&record, bytes) == Sent::QueueFull {
                 tokio::time::sleep(QUEUE_FULL_PAUSE).await;
@@ -115,7 +127,7 @@ impl Producer {
     pub fn try_enqueue(&self, records: &[OutboundRecord<'_>]) -> Result<Result<Reports, Full>, Error> {
         let Ok(_order) = self.inner.order.try_lock() else { return Ok(Err(Full)) };
         let connection = self.inner.connection()?;
-        let total = records.iter().map(|record| charge(record) as usize).sum::<usize>();
+        let total = records.iter().map(|record| self.inner.charge(record) as usize).sum::<usize>();
         let Some(permits) = u32::try_from(total).ok().and_then(|all| self.inner.budget.try_acquire_many(all).ok())
         else {
             return Ok(Err(Full));
@@ -123,7 +135,7 @@ impl Producer {
         permits.forget();
         let mut call = Call::begin(connection);
         for record in records {
-            let bytes = charge(record);
+            let bytes = self.inner.charge(record);
             if call.send(record, bytes) == Sent::QueueFull {
                 call.give_up(bytes);
             }
@@ -133,7 +145,11 @@ impl Producer {
 
     /// Reports everything unreported as purged, at once, and forgets it. The next enqueue uses a fresh client.
     pub fn purge(&self) {
-        self.inner.replace(State::Purged);
+        let mut state = self.inner.state();
+        if let State::Open(connection) = &*state {
+            connection.stop();
+            *state = State::Purged;
+        }
     }
 
     /// Waits until everything is reported, at most until the deadline, then lets the client go. Other handles get
@@ -189,24 +205,17 @@ impl Inner {
             State::Purged => {}
         }
         *state = State::Purged;
-        let connection = Connection::open(&self.config, self.budget.clone(), self.backlog.clone())?;
+        let connection = Connection::open(&self.config, self.patience, self.budget.clone(), self.backlog.clone())?;
         *state = State::Open(connection.clone());
         Ok(connection)
     }
 
-    fn replace(&self, next: State) {
-        let mut state = self.state();
-        if let State::Open(connection) = &*state {
-            connection.stop();
-            *state = next;
-        }
+    /// What the record takes of the budget; one that is larger than all of it takes all of it.
+    fn charge(&self, record: &OutboundRecord<'_>) -> u32 {
+        let headers = record.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        let bytes = RECORD_OVERHEAD + record.key.len() + record.value.len() + headers;
+        u32::try_from(bytes).unwrap_or(u32::MAX).min(self.largest)
     }
-}
-
-/// What the record takes of the budget; one that is larger than all of it takes all of it.
-fn charge(record: &OutboundRecord<'_>) -> u32 {
-    let headers = record.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-    (RECORD_OVERHEAD + record.key.len() + record.value.len() + headers).min(BUDGET) as u32
 }
 
 /// One call of enqueue.

@@ -97,3 +97,24 @@ async fn partition_counts(admin: &Arc<Admin>, kafka: &KafkaConfig) -> Result<Vec
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::EmbeddedKafka;
+    use headwater_proto::topics::{FRAUD_DLQ, NOTIFICATIONS_DLQ, USER_EVENTS};
+
+    #[tokio::test]
+    async fn existing_topics_are_left_alone_and_one_with_other_partitions_is_an_error() {
+        let kafka = EmbeddedKafka::start(&[USER_EVENTS, FRAUD_DLQ]).unwrap();
+        let applied = apply_topics(&kafka.config(), &[USER_EVENTS, FRAUD_DLQ]).await.unwrap();
+        assert_eq!(applied, [(USER_EVENTS, Applied::Existed), (FRAUD_DLQ, Applied::Existed)]);
+
+        let wider = Topic { partitions: 24, ..USER_EVENTS };
+        let refused = apply_topics(&kafka.config(), &[wider]).await;
+        assert!(matches!(refused, Err(Error::Partitions { expected: 24, found: 12, .. })), "{refused:?}");
+
+        let refused = apply_topics(&kafka.config(), &[NOTIFICATIONS_DLQ]).await;
+        assert!(matches!(refused, Err(Error::TopicMissing { .. })), "{refused:?}");
+    }
+}
