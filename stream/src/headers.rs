@@ -25,6 +25,8 @@ pub const CE_SUBJECT: &str = "ce_subject";
 /// userId, the record's key.
 pub const CE_PARTITION_KEY: &str = "ce_partitionkey";
 pub const CE_DATA_SCHEMA: &str = "ce_dataschema";
+/// Of a record that a replay wrote: which one. What it says was told to users when it first happened.
+pub const REPLAY_ID: &str = "x-replay-id";
 
 /// The content type of the bare protobuf message.
 pub const PROTOBUF: &str = "application/protobuf";

@@ -8,7 +8,7 @@ use std::{future::Future, num::NonZeroU32, time::Duration};
 use headwater_otel::names;
 use headwater_proto::Millis;
 use headwater_stream::{
-    Clock, Decoded, Delivery, EventHandler, Poison, Record, RetryPolicy, Unavailable, Verdict, decode_event,
+    Clock, Decoded, Delivery, EventHandler, Poison, Record, RetryPolicy, Unavailable, Verdict, decode_event, headers,
 };
 use metrics::{counter, histogram};
 use tokio::time::{Instant, sleep, timeout};
@@ -22,9 +22,7 @@ use crate::{
     ledger::{Claim, Lease, Ledger},
 };
 
-/// Of records that a replay wrote: users have been told what they say.
-const REPLAY_ID: &str = "x-replay-id";
-
+/// A replay wrote it: the user was told when it first happened.
 const REPLAY: &str = "replay";
 /// It was delivered before.
 const DUPLICATE: &str = "duplicate";
@@ -47,7 +45,7 @@ impl<N: Channel, L: Ledger, C: Clock> EventHandler for Handler<N, L, C> {
     type Item = Notification;
 
     fn decode(&self, record: &Record<'_>) -> Result<Decoded<Notification>, Poison> {
-        if record.headers.get(REPLAY_ID).is_some() {
+        if record.headers.get(headers::REPLAY_ID).is_some() {
             return Ok(Decoded::Skip(REPLAY));
         }
         Ok(match decode_event(record)? {
