@@ -27,6 +27,7 @@ const FIRST_JOIN_DELAY_MS: i32 = 500;
 /// A broker that lives as long as this value and forgets everything with it.
 pub struct EmbeddedKafka {
     /// The mock cluster belongs to this client and dies with it.
+    #[cfg_attr(not(any(test, feature = "testing")), expect(dead_code, reason = "kept for what dies with it"))]
     client: BaseProducer,
     brokers: String,
     backlog: Arc<Backlog>,

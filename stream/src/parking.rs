@@ -42,7 +42,6 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct Next<T> {
     pub(crate) key: Key,
-    pub(crate) partition: i32,
     pub(crate) item: T,
 }
 
@@ -84,7 +83,7 @@ impl<T> Parking<T> {
         lane.state = State::InFlight;
         self.waiting -= 1;
         *self.in_flight.entry(partition).or_default() += 1;
-        Some(Next { key, partition, item })
+        Some(Next { key, item })
     }
 
     /// The record in flight has ended: the next of its key may go.
@@ -233,7 +232,7 @@ mod tests {
                     },
                     Step::Done(pick) if !flying.is_empty() => {
                         let (next, _) = flying.swap_remove(pick.index(flying.len()));
-                        parking.done(&next.key, next.partition);
+                        parking.done(&next.key, partition_of(next.key[0]));
                         let queue = queued.get_mut(&next.key[0]).unwrap();
                         if queue.front() == Some(&next.item) { queue.pop_front(); }
                     }
@@ -242,9 +241,9 @@ mod tests {
                         let queue = queued.get_mut(&next.key[0]).unwrap();
                         if queue.front() == Some(&next.item) {
                             due.insert(next.item, now + Duration::from_millis(wait));
-                            parking.park(&next.key, next.partition, next.item, now + Duration::from_millis(wait));
+                            parking.park(&next.key, partition_of(next.key[0]), next.item, now + Duration::from_millis(wait));
                         } else {
-                            parking.done(&next.key, next.partition); // withdrawn meanwhile: its owner lets it go
+                            parking.done(&next.key, partition_of(next.key[0])); // withdrawn meanwhile: its owner lets it go
                         }
                     }
                     Step::Pass(millis) => now += Duration::from_millis(millis),
@@ -264,14 +263,14 @@ mod tests {
             }
             // everything left comes out once its time has come
             for (next, _) in flying.drain(..) {
-                parking.done(&next.key, next.partition);
+                parking.done(&next.key, partition_of(next.key[0]));
                 let queue = queued.get_mut(&next.key[0]).unwrap();
                 if queue.front() == Some(&next.item) { queue.pop_front(); }
             }
             now += Duration::from_secs(1);
             while let Some(next) = parking.next(now) {
                 prop_assert_eq!(queued.get_mut(&next.key[0]).unwrap().pop_front(), Some(next.item));
-                parking.done(&next.key, next.partition);
+                parking.done(&next.key, partition_of(next.key[0]));
             }
             prop_assert!(queued.values().all(VecDeque::is_empty), "left behind: {:?}", queued);
             prop_assert_eq!(parking.next_due(), None);

@@ -80,3 +80,28 @@ impl<'a> From<&'a BorrowedMessage<'_>> for Record<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::bindings::{rd_kafka_header_add, rd_kafka_headers_destroy, rd_kafka_headers_new};
+
+    use super::*;
+
+    #[test]
+    fn a_header_name_that_is_no_text_spoils_only_itself() {
+        // SAFETY: the list is made here, is alive while it is read, and is destroyed once; a BorrowedHeaders is a view
+        // of exactly such a list.
+        unsafe {
+            let list = rd_kafka_headers_new(3);
+            for (name, value) in [(&b"a\xff"[..], &b"1"[..]), (b"b", b"2"), (b"c", b"")] {
+                let (name_size, value_size) = (name.len() as isize, value.len() as isize);
+                rd_kafka_header_add(list, name.as_ptr().cast(), name_size, value.as_ptr().cast(), value_size);
+            }
+            let headers = Headers::Borrowed(Some(&*list.cast::<BorrowedHeaders>()));
+            let read: Vec<_> = headers.iter().collect();
+            assert_eq!(read, [("\u{fffd}", Some(&b"1"[..])), ("b", Some(b"2")), ("c", Some(b""))]);
+            assert_eq!((headers.get("b"), headers.get("a")), (Some(&b"2"[..]), None));
+            rd_kafka_headers_destroy(list);
+        }
+    }
+}

@@ -98,7 +98,7 @@ impl<H: EventHandler> Work for Events<H> {
 
     fn feed(&mut self, now: Instant, _drained: bool, epoch: Epoch) {
         while self.parking.total_in_flight() < self.concurrency {
-            let Some(Next { key, item: job, .. }) = self.parking.next(now) else { return };
+            let Some(Next { key, item: job }) = self.parking.next(now) else { return };
             // where the task is gone its last word is a failure, which ends the run
             let _ = self.attempts.send(Attempt { key, epoch, job });
         }

@@ -130,3 +130,36 @@ async fn a_run_that_is_dropped_leaves_the_group() {
     eventually("the other has everything", || handler.log.len(), |len| *len == 2).await;
     second.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_while_decoding_ends_the_run_with_what_was_done_committed() {
+    let stage = Stage::new();
+    stage.write(&[(0, "ann", "a0")]).await;
+    let (positions, handler) = (Positions::new(), Recorder::default());
+    let mut config = stage.config("1");
+    config.positions = Some(positions.clone());
+    let member = stage.batches(config, handler.clone());
+    eventually("the first is done", || positions.next(0), |next| *next == 1).await;
+    stage.write(&[(0, "ann", "*")]).await;
+    let error = member.end().await.unwrap_err();
+    assert!(matches!(error, Error::Panicked { what: "consumer thread" }), "{error:?}");
+    assert_eq!(positions.next(0), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_the_broker_is_survived_with_the_partitions_lost_and_taken_again() {
+    let stage = Stage::new();
+    stage.write(&[(0, "ann", "a0")]).await;
+    let handler = Recorder::default();
+    let member = stage.batches(stage.config("1"), handler.clone());
+    eventually("the first applied", || handler.log.len(), |len| *len == 1).await;
+    stage.broker.go_down();
+    eventually("the session is over", || handler.revoked.lock().unwrap().len(), |revoked| *revoked == 12).await;
+    stage.broker.come_back();
+    stage.write(&[(0, "ann", "a1"), (9, "bob", "b0")]).await;
+    let items = || handler.log.items();
+    eventually("it goes on", items, |i| i.contains(&"a1".to_owned()) && i.contains(&"b0".to_owned())).await;
+    let errors = stage.counted(names::CONSUMER_ERRORS, &[]);
+    assert!(errors.values().sum::<u64>() > 0, "the outage was not counted");
+    member.stop().await;
+}

@@ -38,7 +38,8 @@ async fn write_numbered(stage: &Stage, written: &mut BTreeMap<String, usize>, co
 async fn a_second_member_joins_mid_stream_and_nothing_is_lost_or_reordered() {
     let stage = Stage::new();
     let log = Log::default();
-    let recorder = |member| Recorder { member, log: log.clone(), ..Recorder::default() };
+    let takes = Duration::from_millis(40); // so that a revocation meets a batch in flight
+    let recorder = |member| Recorder { member, log: log.clone(), takes, ..Recorder::default() };
     let mut written = BTreeMap::new();
     let one = recorder("1");
     let first = stage.batches(stage.config("1"), one.clone());
@@ -66,6 +67,8 @@ async fn a_second_member_joins_mid_stream_and_nothing_is_lost_or_reordered() {
     eventually("everything after it left", distinct, |distinct| *distinct == total).await;
     assert_complete_and_in_order(&log.all(), &written);
     first.stop().await;
+    assert_eq!(log.len(), total, "a partition was handed over before it was drained and committed");
+    assert_eq!(stage.counted(names::CONSUMER_POSSIBLE_DUPLICATES, &[]).values().sum::<u64>(), 0);
     assert_eq!(stage.ended("done"), BTreeMap::from([(String::new(), log.len() as u64)]), "a record was counted twice");
 }
 
@@ -132,4 +135,35 @@ async fn the_partitions_of_a_killed_member_move_and_what_it_had_in_hand_is_done_
     eventually("everything is done by the one that lives", distinct, |distinct| *distinct == total).await;
     assert_complete_and_in_order(&handler.log.all(), &written);
     alive.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_that_cannot_drain_counts_what_may_come_twice_and_drops_the_late_completions() {
+    let stage = Stage::new();
+    let (open, gate) = watch::channel(false);
+    let log = Log::default();
+    let slow = Recorder { member: "slow", log: log.clone(), gate: Some(gate), ..Recorder::default() };
+    let mut config = stage.config("slow");
+    config.drain = Duration::from_millis(300);
+    let mut written = BTreeMap::new();
+    write_numbered(&stage, &mut written, 3).await;
+    let first = stage.batches(config, slow.clone());
+    stage.ready().await;
+    let quick = Recorder { member: "quick", log: log.clone(), ..Recorder::default() };
+    let second = stage.batches(stage.config("quick"), quick);
+    let possible = || stage.counted(names::CONSUMER_POSSIBLE_DUPLICATES, &[]).values().sum::<u64>();
+    eventually("a drain is given up", possible, |possible| *possible > 0).await;
+    let moved = eventually("the other has them", || log.len(), |len| *len > 0).await;
+    assert!(log.all().iter().all(|seen| seen.member == "quick"), "{moved} records, some of the one that hangs");
+
+    open.send(true).unwrap();
+    let total: usize = written.values().sum();
+    let done = || stage.ended("done").values().sum::<u64>();
+    eventually("every record is done", done, |done| *done == total as u64).await;
+    let twice = log.len() - total;
+    assert!(twice > 0 && twice as u64 <= possible(), "{twice} came twice, {} were announced", possible());
+    assert!(!slow.revoked.lock().unwrap().is_empty());
+    first.stop().await;
+    second.stop().await;
+    assert_eq!(done(), total as u64, "a late completion was counted");
 }

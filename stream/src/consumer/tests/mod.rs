@@ -16,7 +16,7 @@ use std::{
 use headwater_otel::{Readiness, names};
 use headwater_proto::topics::{ANALYTICS, Group, USER_EVENTS};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -175,12 +175,13 @@ impl Log {
     }
 }
 
-/// A value that begins with `!` is poison, with `?` is skipped; any other is an item.
+/// A value that begins with `!` is poison, with `?` is skipped, with `*` panics; any other is an item.
 fn decode(record: &Record<'_>) -> Result<Decoded<String>, Poison> {
     let value = record.value.unwrap_or_default();
     match value.first() {
         Some(b'!') => Err(Poison { reason: "garbage", message: "the value begins with !".to_owned() }),
         Some(b'?') => Ok(Decoded::Skip("question")),
+        Some(b'*') => panic!("as the test wants it"),
         _ => Ok(Decoded::Item(String::from_utf8_lossy(value).into_owned())),
     }
 }
@@ -193,6 +194,8 @@ struct Recorder {
     down: Arc<AtomicBool>,
     takes: Duration,
     panics_at: Option<&'static str>,
+    /// Nothing is applied before it says `true`.
+    gate: Option<watch::Receiver<bool>>,
     revoked: Arc<Mutex<Vec<i32>>>,
 }
 
@@ -209,6 +212,9 @@ impl BatchHandler for Recorder {
         }
         assert!(!batch.iter().any(|delivery| Some(delivery.item.as_str()) == self.panics_at), "as the test wants it");
         tokio::time::sleep(self.takes).await;
+        if let Some(gate) = &mut self.gate {
+            gate.wait_for(|open| *open).await.unwrap();
+        }
         for delivery in batch {
             self.log.add(self.member, delivery);
         }
@@ -220,10 +226,12 @@ impl BatchHandler for Recorder {
     }
 }
 
+type Decide = dyn Fn(&Delivery<String>) -> Verdict + Send + Sync;
+
 /// Gives each record the verdict that the test decides.
 struct Judge {
     log: Log,
-    verdict: Box<dyn Fn(&Delivery<String>) -> Verdict + Send + Sync>,
+    verdict: Box<Decide>,
 }
 
 impl Judge {
