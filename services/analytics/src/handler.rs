@@ -9,7 +9,7 @@ use headwater_stream::{BatchHandler, Decoded, Delivery, Outcome, Poison, Record,
 use crate::{
     StoreError,
     event::{SessionEvent, SessionKey, skip},
-    plan::{Fact, Plan, Touched},
+    plan::{Fact, Plan, Step, Touched},
     revisions::Changes,
     sessions::{Session, Timeout},
     store::{SessionWrite, Store},
@@ -22,12 +22,6 @@ pub struct Handler<S> {
     timeout: Timeout,
     /// Stored by attempts that did not get to their end, so that the last attempt counts them as done.
     unfinished: HashSet<EventId>,
-}
-
-/// A session before and after a batch.
-struct Step {
-    before: Session,
-    after: Session,
 }
 
 impl From<Step> for SessionWrite {
@@ -98,7 +92,7 @@ impl<S: Store> Handler<S> {
         for (before, touched) in stored.into_iter().zip(plan.sessions.values_mut()) {
             let Touched { new, doubtful, .. } = touched;
             match before.extended(new, self.timeout).filter(|_| !*doubtful) {
-                Some(after) => steps.push(Step { before, after }),
+                Some(after) => steps.push(Step { before, after, events: Vec::new() }),
                 None => rebuild.push(before),
             }
         }
@@ -117,7 +111,7 @@ impl<S: Store> Handler<S> {
         let events = self.store.session_events(&keys).await?;
         let steps = stored.into_iter().zip(events).map(|(before, events)| {
             let after = Session::build(before.key.clone(), &events, self.timeout);
-            Step { before, after }
+            Step { before, after, events }
         });
         Ok(steps.filter(|step| step.after.n > step.before.n).collect())
     }
@@ -141,10 +135,9 @@ impl<S: Store> Handler<S> {
                 changes.joined(&member, &plan.members[&member].late);
             }
         }
-        for Step { before, after } in steps {
-            let late = &plan.sessions[&after.key].late;
-            if !late.is_empty() {
-                changes.session(before, after, late);
+        for step in steps {
+            if let Some((late, without)) = plan.sessions[&step.after.key].without_late(step, self.timeout) {
+                changes.session(&without, &step.after, &late);
             }
         }
         let metrics = changes.metrics();

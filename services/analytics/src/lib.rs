@@ -13,7 +13,7 @@ mod handler;
 mod listing;
 mod metric;
 mod plan;
-pub mod recount;
+mod recount;
 mod revisions;
 mod sessions;
 mod stats;

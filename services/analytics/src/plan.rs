@@ -7,6 +7,7 @@ use crate::{
     activity::Member,
     event::{SessionEvent, SessionKey},
     revisions,
+    sessions::{Session, Timeout},
 };
 
 /// An event as it is stored, and whether this batch brought it.
@@ -23,6 +24,7 @@ pub(crate) struct Fact<'a> {
 pub(crate) struct Plan<'a> {
     pub(crate) members: BTreeMap<Member, Proof>,
     pub(crate) sessions: BTreeMap<SessionKey, Touched<'a>>,
+    /// How many of the new events are late.
     pub(crate) late_events: u64,
 }
 
@@ -46,9 +48,10 @@ impl<'a> Plan<'a> {
     /// `facts` in the order of arrival, each eventId once; `newest` is the newest day stored before them.
     pub(crate) fn of(facts: impl Iterator<Item = Fact<'a>> + Clone, newest: Option<Day>) -> Self {
         let late = revisions::late(facts.clone().map(|fact| fact.event), newest);
-        let mut plan = Self { late_events: late.len() as u64, ..Self::default() };
+        let mut plan = Self::default();
         for Fact { event, new } in facts {
             let late = late.contains(&event.id).then_some(event.id);
+            plan.late_events += u64::from(new && late.is_some());
             for member in Member::of(event) {
                 let proof = plan.members.entry(member).or_default();
                 proof.in_time |= late.is_none();
@@ -66,5 +69,36 @@ impl<'a> Plan<'a> {
     /// The memberships that only late events prove.
     pub(crate) fn late_members(&self) -> Vec<Member> {
         self.members.iter().filter(|(_, proof)| !proof.in_time).map(|(member, _)| member.clone()).collect()
+    }
+}
+
+/// A session before and after a batch.
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) before: Session,
+    pub(crate) after: Session,
+    /// All its events, where they had to be read.
+    pub(crate) events: Vec<SessionEvent>,
+}
+
+impl Touched<'_> {
+    /// The late events that a step brings in, and the session as it would be without them: the rest of the batch may
+    /// change it too. `None` if none is late.
+    pub(crate) fn without_late(&self, step: &Step, timeout: Timeout) -> Option<(Vec<EventId>, Session)> {
+        if self.late.is_empty() {
+            return None;
+        }
+        let is_new = |id: &EventId| self.new.iter().any(|event| event.id == *id);
+        // unless the step brings in more than is new, the known ones were there before
+        let all_new = step.after.n - step.before.n == self.new.len() as u64;
+        let late: Vec<EventId> = self.late.iter().copied().filter(|id| !all_new || is_new(id)).collect();
+        let in_time = |event: &&SessionEvent| !late.contains(&event.id);
+        let session = if step.events.is_empty() {
+            let mut rest: Vec<&SessionEvent> = self.new.iter().copied().filter(in_time).collect();
+            step.before.extended(&mut rest, timeout).unwrap_or_else(|| step.before.clone())
+        } else {
+            Session::build(step.before.key.clone(), step.events.iter().filter(in_time), timeout)
+        };
+        (!late.is_empty()).then_some((late, session))
     }
 }

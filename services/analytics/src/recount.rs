@@ -10,7 +10,7 @@ use crate::{StoreError, store::Store};
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Until `shutdown`. A round that fails leaves its marks, so the next one does its work; readers count on the spot.
-pub async fn run<S: Store>(store: S, shutdown: CancellationToken) {
+pub(crate) async fn run<S: Store>(store: S, shutdown: CancellationToken) {
     let mut rounds = interval(EVERY);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while shutdown.run_until_cancelled(rounds.tick()).await.is_some() {
@@ -21,7 +21,7 @@ pub async fn run<S: Store>(store: S, shutdown: CancellationToken) {
 }
 
 /// Recounts every period that is stale now.
-pub async fn round<S: Store>(store: &S) -> Result<(), StoreError> {
+pub(crate) async fn round<S: Store>(store: &S) -> Result<(), StoreError> {
     for stale in store.stale().await? {
         store.recount(stale).await?;
         metrics::counter!(names::ANALYTICS_RECOUNTS).increment(1);

@@ -69,10 +69,10 @@ impl Changes {
         self.add(Metric::ActiveUsers(member.period), 1, late);
     }
 
-    /// A session that late events are among the new ones of.
-    pub(crate) fn session(&mut self, before: &Session, after: &Session, late: &[EventId]) {
+    /// A session without and with late events.
+    pub(crate) fn session(&mut self, without: &Session, with: &Session, late: &[EventId]) {
         let mut by = BTreeMap::<Metric, i64>::new();
-        for (session, sign) in [(before, -1), (after, 1)] {
+        for (session, sign) in [(without, -1), (with, 1)] {
             for metric in session.segments.iter().flat_map(Metric::of_segment) {
                 *by.entry(metric).or_default() += sign;
             }

@@ -106,6 +106,28 @@ async fn what_late_events_change_is_in_the_journal_with_old_and_new() {
 }
 
 #[tokio::test]
+async fn what_events_in_time_change_in_the_same_session_is_not_put_to_the_late_ones() {
+    let store = MemoryStore::new();
+    let mut handler = handler(store.clone());
+    let (sunday, tuesday) = (Period::Day(day("2026-01-11")), Period::Day(day("2026-01-13")));
+    apply(&mut handler, &[event(1, UserLoggedIn, "bob", "", "2026-01-13T00:00:00Z")]).await.unwrap();
+    let at_its_end = [
+        event(2, UserLoggedIn, "ann", "s", "2026-01-12T10:00:00Z"),
+        event(3, UserLoggedIn, "ann", "s", "2026-01-13T10:00:00Z"),
+    ];
+    let before_it = [
+        event(4, UserLoggedIn, "ann", "s", "2026-01-11T10:00:00Z"),
+        event(5, UserLoggedIn, "ann", "s", "2026-01-13T11:00:00Z"),
+    ];
+    apply(&mut handler, &at_its_end).await.unwrap();
+    apply(&mut handler, &[before_it.as_slice(), &at_its_end].concat()).await.unwrap();
+    let monday = Period::Day(day("2026-01-12"));
+    assert_eq!(journal(&store, monday).await, ["daily_active_users 0 -> 1 by 2", "sessions_started 0 -> 1 by 2"]);
+    assert_eq!(journal(&store, sunday).await, ["daily_active_users 0 -> 1 by 4", "sessions_started 0 -> 1 by 4"]);
+    assert_eq!(journal(&store, tuesday).await, [""; 0]);
+}
+
+#[tokio::test]
 async fn a_late_event_that_changes_no_figure_leaves_no_revision() {
     let store = MemoryStore::new();
     let mut handler = handler(store.clone());
@@ -121,14 +143,17 @@ async fn a_late_event_that_changes_no_figure_leaves_no_revision() {
 async fn the_journal_survives_a_failure_between_it_and_what_it_describes() {
     let store = MemoryStore::new();
     apply(&mut handler(store.clone()), &[event(1, UserLoggedIn, "ann", "", "2026-01-13T10:00:00Z")]).await.unwrap();
-    let late = [event(2, UserLoggedIn, "bob", "", "2026-01-12T10:00:00Z")];
-    for passes in 0..9 {
+    let late = [event(2, UserLoggedIn, "bob", "s", "2026-01-12T10:00:00Z")];
+    for passes in 0..12 {
         let script = std::iter::repeat_n(Trouble::Pass, passes).chain([Trouble::FailAfter]);
         // each time another process, as after a crash
         let _ = apply(&mut handler(Troubled::new(store.clone(), script)), &late).await;
     }
     apply(&mut handler(store.clone()), &late).await.unwrap();
-    assert_eq!(journal(&store, Period::Day(day("2026-01-12"))).await, ["daily_active_users 0 -> 1 by 2"]);
+    assert_eq!(
+        journal(&store, Period::Day(day("2026-01-12"))).await,
+        ["daily_active_users 0 -> 1 by 2", "sessions_started 0 -> 1 by 2"]
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@ mod batches;
 mod grpc;
 mod instance;
 mod law;
+mod recounts;
 mod troubled;
 
 use headwater_stream::{BatchHandler as _, Delivery, Outcome, Position, Unavailable};
