@@ -41,9 +41,7 @@ impl Config {
         ];
         match at_least_one.into_iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(format!("{key}: must be at least 1")),
-            None if self.request_id_days > 3_650 => {
-                Err("HEADWATER_REQUEST_ID_DAYS: must be at most 3650".to_owned())
-            }
+            None if self.request_id_days > 3_650 => Err("HEADWATER_REQUEST_ID_DAYS: must be at most 3650".to_owned()),
             None if self.stream_idle.is_zero() => Err("stream_idle: must be more than 0".to_owned()),
             None => Ok(()),
         }

@@ -7,12 +7,10 @@ pub enum Error {
     Store(#[from] StoreError),
     #[error("the stream part of the ingress failed")]
     Stream(#[from] headwater_stream::Error),
-    #[error("the ingress worker {worker} ended unexpectedly")]
-    Worker {
-        worker: &'static str,
-        #[source]
-        source: tokio::task::JoinError,
-    },
+    #[error("a worker of the ingress panicked; the logs say where")]
+    Worker(#[source] tokio::task::JoinError),
+    #[error("a worker of the ingress ended by itself; it must run until shutdown")]
+    Ended,
 }
 
 type Source = Box<dyn std::error::Error + Send + Sync>;

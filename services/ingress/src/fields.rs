@@ -79,7 +79,11 @@ impl TryFrom<&str> for Email {
         let text = checked(&lowered, Self::MAX_BYTES)?;
         let parts: Vec<&str> = text.split('@').collect();
         let well_formed = parts.len() == 2 && parts.iter().all(|part| !part.is_empty());
-        if well_formed && !text.contains(char::is_whitespace) { Ok(Self(text.into())) } else { Err(InvalidField::Email) }
+        if well_formed && !text.contains(char::is_whitespace) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidField::Email)
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 mod queue;
 mod worker;
 
-pub(crate) use queue::{Failure, Full, Lanes, Reply, View};
+pub(crate) use queue::{Failure, Lanes, Reply};
 pub(crate) use worker::Worker;
 
 #[cfg(test)]

@@ -11,24 +11,179 @@ mod lanes;
 pub mod outbox;
 mod pack;
 mod passwords;
+mod relay;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 pub mod users;
 mod validate;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use headwater_proto::v1::user_actions_server::{UserActions, UserActionsServer};
+use headwater_otel::Component;
+use headwater_proto::{
+    Day, topics,
+    v1::user_actions_server::{UserActions, UserActionsServer},
+};
 use headwater_rpc::{MAX_MESSAGE_BYTES, Services};
+use headwater_stream::{Clock, ConsumerConfig, Producer, run_batches};
+use tokio::{sync::Notify, task::JoinSet, time};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
 
 pub use config::Config;
 pub use error::{Error, StoreError};
 pub use grpc::Api;
 pub use users::{SqliteStore, Store};
 
+use crate::{account_status::AccountStatus, digest::Digests, grpc::Shared, lanes::Worker, passwords::Passwords};
+
+/// How long calls in work may take at shutdown.
+const DRAIN: Duration = Duration::from_secs(20);
+/// How often request ids that have expired are looked for.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(3_600);
+
+/// The ingress before it runs: calls of its [`Api`] are taken and wait.
+pub struct Ingress<S> {
+    api: Api<S>,
+    store: S,
+    clock: Arc<dyn Clock>,
+    workers: Vec<Worker<S>>,
+    committed: Arc<Notify>,
+    calls: TaskTracker,
+    draining: CancellationToken,
+    request_id_days: u32,
+}
+
+/// The log as the ingress uses it: the relay writes to `consumer.kafka`, the account status consumer reads verdicts.
+pub struct Log {
+    /// Group, role and the store's positions are set here, whatever it says.
+    pub consumer: ConsumerConfig,
+    pub dead_letters: Producer,
+    /// Of the account status consumer, apart from the ingress's own: while the broker is away, calls are answered.
+    pub readiness: Component,
+}
+
+impl<S: Store> Ingress<S> {
+    /// Fails where the configuration is invalid or the store cannot be read.
+    pub async fn open(config: Config, store: S, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        config.validate().map_err(Error::Config)?;
+        let digests = Digests::new(&store.digest_key().await?);
+        let committed = Arc::new(Notify::new());
+        let (lanes, workers) = Worker::open(config.lanes, config.lane_capacity, &store, &clock, &committed);
+        let (calls, draining) = (TaskTracker::new(), CancellationToken::new());
+        let request_id_days = config.request_id_days;
+        let api = Api::new(Shared {
+            passwords: Passwords::new(config.waiting_passwords),
+            config,
+            store: store.clone(),
+            lanes,
+            digests,
+            clock: clock.clone(),
+            calls: calls.clone(),
+            draining: draining.clone(),
+        });
+        Ok(Self { api, store, clock, workers, committed, calls, draining, request_id_days })
+    }
+
+    /// What [`mount`] puts on a port.
+    pub fn api(&self) -> Api<S> {
+        self.api.clone()
+    }
+
+    /// Runs lanes, relay, account status consumer and the expiry of request ids until `shutdown`. Then new calls are
+    /// refused, those in work are answered, and what is not yet in the log stays in the outbox.
+    pub async fn run(self, log: Log, readiness: Component, shutdown: CancellationToken) -> Result<(), Error> {
+        let Self { api: _, store, clock, workers: lanes, committed, calls, draining, request_id_days } = self;
+        // the lanes outlive the calls, and the relay the lanes
+        let [lanes_stop, relay_stop] = [CancellationToken::new(), CancellationToken::new()];
+        let mut workers = JoinSet::new();
+        for lane in lanes {
+            let stop = lanes_stop.clone();
+            workers.spawn(async move {
+                lane.run(stop).await;
+                Ok(())
+            });
+        }
+        workers.spawn(expire(store.clone(), clock, request_id_days, shutdown.child_token()));
+        let Log { consumer, dead_letters, readiness: consumer_readiness } = log;
+        let consumer =
+            ConsumerConfig { group: topics::ACCOUNT_STATUS, role: "ingress", positions: store.positions(), ..consumer };
+        let handler = AccountStatus::new(store);
+        let consuming = run_batches(consumer, handler, dead_letters, consumer_readiness, shutdown.child_token());
+        workers.spawn(async { consuming.await.map_err(Error::from) });
+
+        readiness.ready();
+        let mut result = tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            // nothing but shutdown ends a worker: whatever it says, the ingress cannot go on without it
+            Some(ended) = workers.join_next() => ended.map_err(Error::Worker).flatten().and(Err(Error::Ended)),
+        };
+        readiness.not_ready("shutting down");
+        draining.cancel();
+        calls.close();
+        if time::timeout(DRAIN, calls.wait()).await.is_err() {
+            warn!(calls = calls.len(), "calls were still in work after {} s; they are not answered", DRAIN.as_secs());
+        }
+        lanes_stop.cancel();
+        relay_stop.cancel();
+        while let Some(ended) = workers.join_next().await {
+            result = result.and(ended.map_err(Error::Worker).flatten());
+        }
+        result
+    }
+}
+
+/// Forgets request ids after their days, whole days at a time.
+async fn expire<S: Store>(
+    store: S,
+    clock: Arc<dyn Clock>,
+    days: u32,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let mut interval = time::interval(EXPIRY_INTERVAL);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            _ = interval.tick() => {}
+        }
+        let first_kept = Day::from_epoch_days(clock.now().day().epoch_days() - days as i32);
+        match store.expire_request_ids(first_kept).await {
+            Ok(0) => {}
+            Ok(forgotten) => info!(forgotten, %first_kept, "request ids expired"),
+            Err(error) => warn!(%error, "request ids could not be expired; it is tried again in an hour"),
+        }
+    }
+}
+
 /// Adds `headwater.v1.UserActions` to what a port serves: over gRPC, and its unary RPCs as Connect/JSON.
 pub fn mount<S: Store>(services: Services, api: Api<S>) -> Services {
+    let server = UserActionsServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
     services
-        .json("/headwater.v1.UserActions/RegisterUser", api.clone(), async |api, request| {
+        .grpc(server)
+        .json("/headwater.v1.UserActions/RegisterUser", api.clone(), |api, request| async move {
             api.register_user(request).await
         })
-        .grpc(UserActionsServer::new(api).max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .json("/headwater.v1.UserActions/Login", api.clone(), |api, request| async move { api.login(request).await })
+        .json("/headwater.v1.UserActions/Logout", api.clone(), |api, request| async move { api.logout(request).await })
+        .json("/headwater.v1.UserActions/ChangePassword", api.clone(), |api, request| async move {
+            api.change_password(request).await
+        })
+        .json("/headwater.v1.UserActions/ReportIpChange", api.clone(), |api, request| async move {
+            api.report_ip_change(request).await
+        })
+        .json(
+            "/headwater.v1.UserActions/GetUser",
+            api.clone(),
+            |api, request| async move { api.get_user(request).await },
+        )
+        .json("/headwater.v1.UserActions/ReinstateUser", api.clone(), |api, request| async move {
+            api.reinstate_user(request).await
+        })
+        .json(
+            "/headwater.v1.UserActions/RecordAction",
+            api,
+            |api, request| async move { api.record_action(request).await },
+        )
 }

@@ -1,9 +1,5 @@
 //! Hashing and verifying, away from the async threads and never more at once than there are cores.
-use std::{
-    num::NonZero,
-    sync::Arc,
-    thread::available_parallelism,
-};
+use std::{num::NonZero, sync::Arc, thread::available_parallelism};
 
 use argon2::{
     Algorithm, Argon2, Params, Version,
@@ -19,7 +15,8 @@ const PASSES: u32 = 2;
 const PARALLELISM: u32 = 1;
 
 /// Nobody's: an unknown user costs the time of a known one.
-const DUMMY_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5IGhhcyB0aGlz$iM0TdSrTkS1Jr7TjSYlGrV6Ld1xJwdXXwrFBGIfSYAI";
+const DUMMY_HASH: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5IGhhcyB0aGlz$iM0TdSrTkS1Jr7TjSYlGrV6Ld1xJwdXXwrFBGIfSYAI";
 
 #[derive(Clone)]
 pub(crate) struct Passwords {

@@ -177,8 +177,9 @@ pub(crate) fn record_action(mut request: v1::RecordActionRequest, arrival: Arriv
     let names = ["payload.ip", "payload.user_agent", "payload.session_id"];
     let client = fields.client(names, [ip, user_agent, session_id]);
     match (head, user_id, event_type) {
-        (Some(head), Some(user_id), Some(event_type)) => fields
-            .finish(Action { head: Head { client, ..head }, what: What::Record { user_id, event_type, email } }),
+        (Some(head), Some(user_id), Some(event_type)) => {
+            fields.finish(Action { head: Head { client, ..head }, what: What::Record { user_id, event_type, email } })
+        }
         _ => Err(fields.refusal()),
     }
 }

@@ -7,12 +7,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tracing::warn;
 
-use crate::{
-    StoreError,
-    action::Answer,
-    lanes::Failure,
-    users::Receipt,
-};
+use crate::{StoreError, action::Answer, lanes::Failure, users::Receipt};
 
 /// When a caller that met an overload may come back.
 const RETRY_AFTER: Duration = Duration::from_secs(1);

@@ -15,13 +15,21 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::{Api, refusal};
-use crate::{action::Origin, lanes::{Failure, Reply}, users::Store, validate};
+use crate::{
+    action::Origin,
+    lanes::{Failure, Reply},
+    users::Store,
+    validate,
+};
 
 pub(super) type Answers = Pin<Box<dyn Stream<Item = Result<RecordActionsResponse, Status>> + Send>>;
 
 /// A request that was read and is not yet answered.
 enum Read {
-    Queued { event_id: String, reply: Reply },
+    Queued {
+        event_id: String,
+        reply: Reply,
+    },
     Refused(Status),
     /// No more is read, for this reason; `None` where the client is done.
     End(Option<Status>),
@@ -39,8 +47,16 @@ impl<S: Store> Api<S> {
         let (sender, read) = mpsc::channel(self.shared.config.in_flight_per_stream);
         let failed = CancellationToken::new();
         self.shared.calls.spawn(reading(self.clone(), requests, origin, sender, failed.clone()));
-        let answering = Answering { read, index: 0, failed, in_work: self.shared.calls.token() };
-        Ok(stream::unfold(Some(answering), |answering| async { answering?.next().await }).boxed())
+        // in work until the last answer is taken
+        let in_work = self.shared.calls.token();
+        let answering = Some((Answering { read, index: 0, failed }, in_work));
+        Ok(stream::unfold(answering, |answering| async {
+            let (mut answering, in_work) = answering?;
+            let answer = answering.next().await?;
+            let goes_on = answer.is_ok();
+            Some((answer, goes_on.then_some((answering, in_work))))
+        })
+        .boxed())
     }
 }
 
@@ -88,7 +104,10 @@ async fn reading<S: Store>(
 type Next = Option<Result<RecordActionRequest, Status>>;
 
 /// The next request, or why there is none.
-fn ended(next: Result<Next, tokio::time::error::Elapsed>, idle: Duration) -> Result<RecordActionRequest, Option<Status>> {
+fn ended(
+    next: Result<Next, tokio::time::error::Elapsed>,
+    idle: Duration,
+) -> Result<RecordActionRequest, Option<Status>> {
     match next {
         Ok(Some(Ok(request))) => Ok(request),
         Ok(Some(Err(status))) => Err(Some(status)),
@@ -105,20 +124,21 @@ struct Answering {
     index: i64,
     /// Tells the reader that the store has failed.
     failed: CancellationToken,
-    /// The stream counts as in work until its last answer is taken.
-    in_work: tokio_util::task::task_tracker::TaskTrackerToken,
 }
 
 impl Answering {
-    async fn next(mut self) -> Option<(Result<RecordActionsResponse, Status>, Option<Self>)> {
+    /// `Err` ends the stream.
+    async fn next(&mut self) -> Option<Result<RecordActionsResponse, Status>> {
         let (event_id, settled) = match self.read.recv().await? {
-            Read::End(reason) => return reason.map(|status| (Err(status), None)),
+            Read::End(reason) => return reason.map(Err),
             Read::Refused(status) => (String::new(), Err(status)),
-            Read::Queued { event_id, reply } => (event_id, refusal::settled(reply.await.unwrap_or(Err(Failure::Unavailable)))),
+            Read::Queued { event_id, reply } => {
+                (event_id, refusal::settled(reply.await.unwrap_or(Err(Failure::Unavailable))))
+            }
         };
         let index = self.index;
         self.index += 1;
-        let answer = match settled {
+        Some(Ok(match settled {
             Ok((_, duplicate)) => RecordActionsResponse { index, event_id, duplicate, status: None },
             Err(status) => {
                 refusal::count(&status);
@@ -127,8 +147,7 @@ impl Answering {
                 }
                 RecordActionsResponse { index, event_id, duplicate: false, status: Some(as_message(&status)) }
             }
-        };
-        Some((Ok(answer), Some(self)))
+        }))
     }
 }
 

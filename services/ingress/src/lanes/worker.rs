@@ -53,8 +53,7 @@ impl<S: Store> Worker<S> {
         committed: &Arc<Notify>,
     ) -> (Lanes, Vec<Self>) {
         let (entrances, queues) = Lanes::new(lanes, capacity);
-        let worker =
-            |queue| Self { queue, store: store.clone(), clock: clock.clone(), committed: committed.clone() };
+        let worker = |queue| Self { queue, store: store.clone(), clock: clock.clone(), committed: committed.clone() };
         (entrances, queues.into_iter().map(worker).collect())
     }
 

@@ -71,7 +71,7 @@ async fn read<S: Store>(store: &S, keys: Keys) -> Snapshot {
 fn keys(names: &[&str], ids: &[u8]) -> Keys {
     let users: BTreeSet<UserId> = names.iter().map(|name| user_id(name)).collect();
     let events: BTreeSet<EventId> = ids.iter().map(|&byte| id(byte)).collect();
-    let emails = names.iter().map(|name| email(name)).collect();
+    let emails = names.iter().filter(|name| !name.contains(' ')).map(|name| email(name)).collect();
     Keys { users: users.clone(), states: users, emails, requests: events.clone(), verdicts: events }
 }
 

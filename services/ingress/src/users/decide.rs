@@ -1,17 +1,12 @@
 //! The rules of accounts: (snapshot, actions in order) -> (writes, events, answers).
 //! No tokio, no clock, no metrics, no store: a group is a fold, and each action sees what those before it did.
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use headwater_otel::TraceContext;
 use headwater_proto::{Detail, Event, EventId, EventType, UserId, v1};
 use headwater_rpc::Reason;
 
-use super::{
-    Authentication, Keys, KnownRequest, NewRequest, Receipt, SeenIp, Snapshot, Status, User, Writes,
-};
+use super::{Authentication, Keys, KnownRequest, NewRequest, Receipt, SeenIp, Snapshot, Status, User, Writes};
 use crate::{
     action::{Action, Answer, Head, LoginUser, Verified, What},
     digest::NO_REQUEST,
@@ -145,10 +140,8 @@ impl Fold {
             What::ReportIpChange { user_id, ip } => {
                 let email = self.user(user_id)?.email.clone();
                 saw_ip(self.state(user_id), head, Some(*ip));
-                let event = Event {
-                    ip: Some(ip.to_string()),
-                    ..event(head, EventType::UserIpChanged, user_id, Some(email))
-                };
+                let event =
+                    Event { ip: Some(ip.to_string()), ..event(head, EventType::UserIpChanged, user_id, Some(email)) };
                 Ok(self.write(head, event, Receipt::default()))
             }
             What::Reinstate { user_id, remark } => {
@@ -412,3 +405,6 @@ fn failed(state: &mut Authentication) -> Detail {
     state.failures = state.failures.saturating_add(1);
     Detail::LoginFailure(v1::LoginFailure { consecutive_failures: state.failures })
 }
+
+#[cfg(test)]
+mod tests;

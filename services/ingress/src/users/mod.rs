@@ -12,6 +12,7 @@ use std::{
 };
 
 use headwater_proto::{Day, EventId, Millis, UserId};
+use headwater_stream::Positions;
 
 pub use sqlite::SqliteStore;
 
@@ -38,10 +39,16 @@ pub trait Store: Outbox + Clone {
     fn credentials(&self, of: &Who) -> impl Future<Output = Result<Option<Credentials>, StoreError>> + Send;
 
     /// A registered user; the state is that of before the first event where there is none.
-    fn account(&self, user_id: &UserId) -> impl Future<Output = Result<Option<(User, Authentication)>, StoreError>> + Send;
+    fn account(
+        &self,
+        user_id: &UserId,
+    ) -> impl Future<Output = Result<Option<(User, Authentication)>, StoreError>> + Send;
 
     /// Forgets the request ids of the days before `first_kept`; returns how many.
     fn expire_request_ids(&self, first_kept: Day) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Of a store in memory: where its account status consumer stands in the log.
+    fn positions(&self) -> Option<Arc<Positions>>;
 
     /// Made once, the same for every instance: what request digests are keyed with.
     fn digest_key(&self) -> impl Future<Output = Result<[u8; 32], StoreError>> + Send;

@@ -46,11 +46,6 @@ impl SqliteStore {
         migrations().run(&pool).await.map_err(StoreError::unavailable)?;
         Ok(Self { pool, positions: Positions::new() })
     }
-
-    /// Where the account status consumer stands: as old as the database itself.
-    pub fn positions(&self) -> Arc<Positions> {
-        self.positions.clone()
-    }
 }
 
 fn migrations() -> Migrator {
@@ -115,6 +110,10 @@ impl Store for SqliteStore {
                 return Ok(expired);
             }
         }
+    }
+
+    fn positions(&self) -> Option<Arc<Positions>> {
+        Some(self.positions.clone())
     }
 
     async fn digest_key(&self) -> Result<[u8; 32], StoreError> {

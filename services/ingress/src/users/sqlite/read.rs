@@ -108,10 +108,7 @@ pub(super) fn state(row: &SqliteRow) -> Result<Authentication, Error> {
 
 fn known_request(row: &SqliteRow) -> Result<KnownRequest, Error> {
     let receipt: &[u8] = row.try_get("receipt")?;
-    Ok(KnownRequest {
-        digest: array(row.try_get("digest")?)?,
-        receipt: Receipt::decode(receipt).map_err(decode)?,
-    })
+    Ok(KnownRequest { digest: array(row.try_get("digest")?)?, receipt: Receipt::decode(receipt).map_err(decode)? })
 }
 
 fn event_id(row: &SqliteRow) -> Result<EventId, Error> {
