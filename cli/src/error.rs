@@ -7,8 +7,8 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Why a verb failed: what, where, what to do. [`Error::exit_code`] tells scripts whose fault it is.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{0}")]
-    Setting(SourceError),
+    #[error(transparent)]
+    Setting(#[from] SourceError),
     #[error("{0}")]
     Usage(String),
     #[error("port {} on {} cannot be opened; set {variable} (or --{flag}) to another", address.port(), address.ip())]
@@ -40,14 +40,10 @@ pub enum Error {
     },
     #[error("{who} ended by itself")]
     Ended { who: String },
+    #[error("{who} panicked; the log says where")]
+    Panicked { who: String },
     #[error("not ready after {seconds} s: {waiting}")]
     NotReady { seconds: u64, waiting: String },
-}
-
-impl From<SourceError> for Error {
-    fn from(error: SourceError) -> Self {
-        Self::Setting(error)
-    }
 }
 
 impl Error {

@@ -1,6 +1,7 @@
 //! Instances of services: each can be stopped and started while the stores live on.
-use std::{collections::BTreeMap, future::Future, pin::Pin, time::Duration};
+use std::{collections::BTreeMap, future::Future, panic::AssertUnwindSafe, pin::Pin, time::Duration};
 
+use futures::FutureExt as _;
 use headwater_otel::{Component, Readiness};
 use serde::Serialize;
 use tokio::{
@@ -101,10 +102,11 @@ impl Instances {
         let life = (slot.birth)(self.readiness.component(&slot.name), stop.clone());
         let (stopping, failures, who) = (stop.clone(), self.failures.clone(), slot.name.clone());
         let life = tokio::spawn(async move {
-            let error = match life.await {
-                Ok(()) if stopping.is_cancelled() => return,
-                Ok(()) => Error::Ended { who },
-                Err(error) => error,
+            let error = match AssertUnwindSafe(life).catch_unwind().await {
+                Ok(Ok(())) if stopping.is_cancelled() => return,
+                Ok(Ok(())) => Error::Ended { who },
+                Ok(Err(error)) => error,
+                Err(_panic) => Error::Panicked { who },
             };
             if stopping.is_cancelled() {
                 tracing::warn!(error = &error as &dyn std::error::Error, "an instance did not end cleanly");
@@ -121,13 +123,9 @@ impl Running {
     async fn end(self, name: &str) {
         self.stop.cancel();
         let cut = self.life.abort_handle();
-        match timeout(END, self.life).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(instance = name, %error, "an instance panicked"),
-            Err(_) => {
-                tracing::warn!(instance = name, "did not end in time and was cut");
-                cut.abort();
-            }
+        if timeout(END, self.life).await.is_err() {
+            tracing::warn!(instance = name, "did not end in time and was cut");
+            cut.abort();
         }
     }
 }
@@ -186,8 +184,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_instance_that_ends_by_itself_is_told() {
-        let (instances, mut failed, _) = instances(Box::new(|_, _| Box::pin(async { Ok(()) })));
-        instances.change_all(Change::Start).await;
-        assert_eq!(failed.recv().await.unwrap().to_string(), "fraud-1 ended by itself");
+        let births: [(Birth, &str); 2] = [
+            (Box::new(|_, _| Box::pin(async { Ok(()) })), "fraud-1 ended by itself"),
+            (Box::new(|_, _| Box::pin(async { panic!("as asked") })), "fraud-1 panicked; the log says where"),
+        ];
+        for (birth, told) in births {
+            let (instances, mut failed, _) = instances(birth);
+            instances.change_all(Change::Start).await;
+            assert_eq!(failed.recv().await.unwrap().to_string(), told);
+        }
     }
 }

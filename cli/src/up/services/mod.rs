@@ -57,8 +57,9 @@ impl Services {
         let around = self.around.clone();
         match role {
             Role::Ingress => {
-                let beside = self.beside_ingress(roles);
-                self.ingress.clone().birth(around, instance, ports.ingress.clone(), ports.http.clone(), beside)
+                let (own, http) = (ports.ingress.clone(), ports.http.clone());
+                let doors = ingress::Doors { own, http, beside: self.beside_ingress(roles) };
+                self.ingress.clone().birth(around, instance, doors)
             }
             Role::Analytics => self.analytics.clone().birth(around, instance, ports.analytics.clone()),
             Role::Fraud => self.fraud.clone().birth(around, instance, ports.fraud.clone()),

@@ -1,0 +1,121 @@
+//! The binary as a shell sees it: exit codes, what it prints, what it leaves behind.
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+const PORTS: [&str; 5] = ["INGRESS_GRPC_PORT", "HTTP_PORT", "ANALYTICS_GRPC_PORT", "FRAUD_GRPC_PORT", "ADMIN_PORT"];
+/// Nobody listens on port 1.
+const NO_BROKER: &str = "127.0.0.1:1";
+
+/// In an empty folder, with this environment and no other.
+fn headwater(folder: &Path, args: &[&str], environment: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
+    command.env_clear().current_dir(folder).args(args).envs(environment.iter().copied());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// Waits for `work` on a thread of its own and says what it waited for instead of hanging.
+fn within<T: Send + 'static>(what: &str, limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, wait) = mpsc::channel();
+    thread::spawn(move || done.send(work()));
+    wait.recv_timeout(limit).unwrap_or_else(|_| panic!("waited {limit:?} for {what}"))
+}
+
+fn ended(child: Child) -> (Option<i32>, String) {
+    let output: Output =
+        within("the process to end", Duration::from_secs(30), move || child.wait_with_output().unwrap());
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn whose_fault_it_is_shows_in_the_exit_code_and_the_message_says_what_to_do() {
+    let folder = folder("exit-codes");
+    fs::write(folder.join("typo.toml"), "http_prot = 1").unwrap();
+    let kafka = ("KAFKA_BROKERS", NO_BROKER);
+    #[rustfmt::skip]
+    let table: &[(&[&str], &[(&str, &str)], i32, &str)] = &[
+        (&["config"], &[], 0, ""),
+        (&["up", "--no-such-flag"], &[], 2, "--no-such-flag"),
+        (&["config"], &[("HTTP_PORT", "eighty")], 2, "HTTP_PORT: \"eighty\" must be a port"),
+        (&["config", "--http-port", "eighty"], &[], 2, "--http-port: \"eighty\" must be a port"),
+        (&["config", "--config", "typo.toml"], &[], 2, "typo.toml: no setting is called http_prot"),
+        (&["config", "--config", "missing.toml"], &[], 2, "missing.toml: cannot be read"),
+        (&["serve", "analytics"], &[], 2, "analytics needs KAFKA_BROKERS, analytics needs MONGODB_URI"),
+        (&["serve", "ingress"], &[kafka], 2, "ingress needs DATABASE_URL"),
+        (&["serve", "ingress"], &[kafka, ("DATABASE_URL", "postgres://db")], 2, "no adapter for PostgreSQL yet"),
+        (&["up"], &[("MONGODB_URI", "mongodb://db")], 2, "no adapter for MongoDB yet"),
+        (&["topics", "apply"], &[], 2, "KAFKA_BROKERS is not set"),
+        (&["topics", "apply"], &[kafka], 3, NO_BROKER),
+    ];
+    for (args, environment, code, message) in table {
+        let (seen, stderr) = ended(headwater(&folder, args, environment).spawn().unwrap());
+        assert_eq!(seen, Some(*code), "{args:?} {environment:?}: {stderr}");
+        assert!(stderr.contains(message), "{args:?} {environment:?}: {stderr}");
+        assert!(!stderr.contains("://db"), "a secret in {stderr}");
+    }
+}
+
+#[test]
+fn a_taken_port_is_named_with_the_variable_that_changes_it() {
+    let folder = folder("taken-port");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for variable in PORTS {
+        let ports: Vec<_> = PORTS.map(|name| (name, if name == variable { port.as_str() } else { "0" })).into();
+        let (code, stderr) = ended(headwater(&folder, &["up"], &ports).spawn().unwrap());
+        assert_eq!(code, Some(2), "{stderr}");
+        assert!(stderr.contains(&format!("port {port} on 127.0.0.1 cannot be opened; set {variable}")), "{stderr}");
+    }
+    assert!(!folder.join("var/up.json").exists());
+}
+
+#[test]
+fn up_says_where_things_are_and_ends_cleanly_when_asked() {
+    let folder = folder("up");
+    let mut child = headwater(&folder, &["up"], &PORTS.map(|name| (name, "0"))).spawn().unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let printed = within("the banner", Duration::from_secs(30), move || {
+        let mut lines = Vec::new();
+        for line in stdout.lines().map(Result::unwrap) {
+            lines.push(line);
+            if lines.last().is_some_and(|line| line.starts_with("Ctrl-C")) {
+                break;
+            }
+        }
+        lines.join("\n")
+    });
+
+    let announced = fs::read_to_string(folder.join("var/up.json")).unwrap();
+    let announced: Value = serde_json::from_str(&announced).unwrap();
+    assert_eq!(announced["pid"], child.id());
+    for door in ["ingress", "http", "analytics", "fraud", "admin"] {
+        let address = announced["addresses"][door].as_str().unwrap();
+        assert!(printed.contains(address), "{door} at {address} is not in\n{printed}");
+    }
+    assert!(printed.contains(announced["kafka"]["bootstrap"].as_str().unwrap()), "{printed}");
+
+    let asked = Instant::now();
+    let signalled = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(signalled.success());
+    let (code, stderr) = ended(child);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(asked.elapsed() < Duration::from_secs(5), "an idle platform took {:?} to end", asked.elapsed());
+    assert!(!folder.join("var/up.json").exists());
+}
