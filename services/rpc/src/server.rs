@@ -123,6 +123,8 @@ fn reflection(names: &[&'static str]) -> Reflection<'static> {
     let builder = Reflection::configure()
         .register_encoded_file_descriptor_set(headwater_proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        // so that a client can read the details of an error
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         .with_service_name("grpc.health.v1.Health");
     names.iter().fold(builder, |builder, name| builder.with_service_name(*name))
 }

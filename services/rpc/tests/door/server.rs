@@ -141,8 +141,10 @@ async fn reflection_names_the_services_and_gives_their_files_unless_switched_off
     let names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
     assert!(names.iter().any(|name| name == "headwater.v1.UserActions"), "{names:?}");
     assert!(!names.iter().any(|name| name == "headwater.v1.Fraud"), "not served here: {names:?}");
-    let file = ask(MessageRequest::FileContainingSymbol("headwater.v1.UserActions".into())).await.unwrap();
-    assert!(matches!(file, MessageResponse::FileDescriptorResponse(_)), "{file:?}");
+    for symbol in ["headwater.v1.UserActions", "google.rpc.Status", "google.rpc.ErrorInfo", "google.rpc.BadRequest"] {
+        let file = ask(MessageRequest::FileContainingSymbol(symbol.into())).await.unwrap();
+        assert!(matches!(file, MessageResponse::FileDescriptorResponse(_)), "{symbol}: {file:?}");
+    }
 
     let without = Running::start(ServerConfig { reflection: false, ..Default::default() }).await;
     let refused = ServerReflectionClient::new(without.channel().await)
