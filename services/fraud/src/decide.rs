@@ -8,7 +8,7 @@ use headwater_stream::{Outcome, Position};
 use crate::{
     findings::{Evaluation, Report},
     patterns,
-    profile::{Kept, Match, Profile, Reinstated},
+    profile::{Kept, Match, Profile},
     rules::{Level, Rules, Thresholds},
 };
 
@@ -67,7 +67,7 @@ pub fn decide(profile: &mut Profile, event: &Event, position: Position, rules: &
     if profile.is_too_late(event.occurred_at, relevant) {
         return Decision::skip(TOO_LATE);
     }
-    if profile.reinstated.is_some_and(|reinstated| event.occurred_at <= reinstated.at) {
+    if profile.reinstated_at.is_some_and(|barrier| event.occurred_at <= barrier) {
         return Decision::skip(BEFORE_REINSTATEMENT);
     }
     fold(profile, event, position);
@@ -100,21 +100,19 @@ fn fold(profile: &mut Profile, event: &Event, position: Position) {
     }
 }
 
-/// Acts in log order, however old it says it is. A repeated one is known by its id, or by an epoch that is not higher.
+/// Acts in log order, however old it says it is.
 fn reinstate(profile: &mut Profile, event: &Event, position: Position, thresholds: &Thresholds) -> Decision {
-    let epoch = match &event.detail {
-        Some(Detail::Reinstatement(detail)) if detail.status_epoch > 0 => Some(detail.status_epoch),
-        _ => None,
-    };
-    if profile.knows(event.id) || epoch.is_some_and(|epoch| epoch <= profile.status_epoch) {
+    if profile.knows(event.id) {
         return Decision::skip(DUPLICATE);
     }
     fold(profile, event, position);
     let changed = !profile.matches.is_empty() || !profile.announced.is_empty();
-    let at = profile.reinstated.map_or(event.occurred_at, |earlier| earlier.at.max(event.occurred_at));
-    profile.clear(at);
-    profile.reinstated = Some(Reinstated { event_id: event.id, at });
-    profile.status_epoch = epoch.unwrap_or(profile.status_epoch);
+    profile.reinstate(event.id, event.occurred_at);
+    match &event.detail {
+        // a writer that names no epoch begins none
+        Some(Detail::Reinstatement(detail)) if detail.status_epoch > 0 => profile.status_epoch = detail.status_epoch,
+        _ => {}
+    }
     let mut decision = Decision::new(Outcome::Done);
     decision.evaluation = changed.then(|| evaluate(profile, event, position, thresholds, Vec::new()));
     decision

@@ -27,7 +27,7 @@ pub use error::{Error, StoreError};
 pub use findings::{Evaluation, EvaluationPlace, Findings, Report, ReportPlace, Trace};
 pub use grpc::Api;
 pub use handler::{Arrival, FOREIGN_VERDICT, Handler, OWN_VERDICT};
-pub use profile::{Kept, KnownEmail, Match, Profile, Reinstated};
+pub use profile::{Kept, KnownEmail, Match, Profile};
 pub use rules::{HORIZON, InvalidRules, Level, MAX_EVENTS, Pattern, Rule, Rules, Thresholds};
 pub use store::{MemoryStore, Store};
 

@@ -127,6 +127,16 @@ impl Search<'_> {
 
     fn distinct_ips(&self, wanted: usize) -> Option<Vec<Kept>> {
         let ip = |index: usize| self.events[index].ip;
+        let differ = |a, b| ip(a) != ip(b);
+        // as the stretch begins one window before it, all that can precede the arriving event is in it
+        if self.may_end(self.arrived)
+            && let Some(found) = self.latest(wanted, 0, self.arrived, differ)
+        {
+            return Some(found);
+        }
+        if self.arrived + 1 == self.events.len() {
+            return None; // spares the usual case, an event in its order, the count of every ip
+        }
         let mut ips: HashMap<_, usize> = HashMap::new();
         let mut first = 0;
         for last in 0..self.events.len() {
@@ -142,16 +152,15 @@ impl Search<'_> {
             if first > self.arrived {
                 return None;
             }
-            let both = last == self.arrived || ip(last) != ip(self.arrived); // it ends here and holds the arriving one
-            if last >= self.arrived && both && ips.len() >= wanted && self.may_end(last) {
-                return self.latest(wanted, first, last, |a, b| ip(a) != ip(b));
+            if last > self.arrived && differ(last, self.arrived) && ips.len() >= wanted && self.may_end(last) {
+                return self.latest(wanted, first, last, differ);
             }
         }
         None
     }
 
     /// The `wanted` latest events between `first` and `last`, both included, among them the last, the arriving one and
-    /// no two that do not go together. There are enough: the caller counted them.
+    /// no two that do not go together. `None` where there are not so many.
     fn latest(
         &self,
         wanted: usize,

@@ -6,6 +6,9 @@ use headwater_stream::Position;
 
 use crate::rules::{HORIZON, Level, MAX_EVENTS};
 
+/// How many reinstatements are known by their id: they come by hand, and are repeated soon or never.
+const MAX_REINSTATEMENTS: usize = 100;
+
 /// A rule-relevant event as it is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kept {
@@ -48,14 +51,6 @@ pub struct KnownEmail {
     pub offset: i64,
 }
 
-/// The last user.reinstated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reinstated {
-    pub event_id: EventId,
-    /// The latest occurred_at of any reinstatement: what is not later is before it.
-    pub at: Millis,
-}
-
 /// The state of one user.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Profile {
@@ -71,9 +66,12 @@ pub struct Profile {
     pub matches: Vec<Arc<Match>>,
     /// Levels that were announced and that the score has not left since. Lowest first.
     pub announced: Vec<Level>,
-    /// Of the status that verdicts are about: 0 until user.reinstated says another.
+    /// Of the status that verdicts are about: the one last seen in user.reinstated, 0 at first.
     pub status_epoch: i64,
-    pub reinstated: Option<Reinstated>,
+    /// The latest occurred_at of any user.reinstated: what is not later is before it.
+    pub reinstated_at: Option<Millis>,
+    /// Ids of the last [`MAX_REINSTATEMENTS`] user.reinstated.
+    pub reinstatements: Vec<EventId>,
     pub email: Option<KnownEmail>,
 }
 
@@ -95,7 +93,7 @@ impl Profile {
 
     pub(crate) fn knows(&self, id: EventId) -> bool {
         // newest first: a repeated delivery usually follows closely
-        self.events.iter().rev().any(|kept| kept.id == id) || self.reinstated.is_some_and(|r| r.event_id == id)
+        self.events.iter().rev().any(|kept| kept.id == id) || self.reinstatements.contains(&id)
     }
 
     /// Whether an event at this time is beyond what the profile can judge; `kept` tells if it would be kept.
@@ -150,7 +148,13 @@ impl Profile {
 
     /// Forgets matches, announcements and events. Ids of events that are later than the barrier stay known: repeated,
     /// they would otherwise pass for new ones.
-    pub(crate) fn clear(&mut self, barrier: Millis) {
+    pub(crate) fn reinstate(&mut self, event_id: EventId, occurred_at: Millis) {
+        let barrier = self.reinstated_at.map_or(occurred_at, |earlier| earlier.max(occurred_at));
+        self.reinstated_at = Some(barrier);
+        if self.reinstatements.len() >= MAX_REINSTATEMENTS {
+            self.reinstatements.remove(0);
+        }
+        self.reinstatements.push(event_id);
         self.matches.clear();
         self.announced.clear();
         self.events.retain(|kept| kept.occurred_at > barrier);

@@ -304,10 +304,13 @@ fn a_repeated_reinstatement_changes_nothing() {
     for event in [&first, &second, &unnumbered] {
         assert_eq!(ada.outcome(event), Done);
     }
-    assert_eq!(ada.profile.status_epoch, 2, "who says no epoch begins none");
+    assert_eq!(ada.profile.status_epoch, 2, "who names no epoch begins none");
+    let restarted = reinstated(4, at(30), 1);
+    assert_eq!(ada.outcome(&restarted), Done);
+    assert_eq!(ada.profile.status_epoch, 1, "the one last seen, even from an ingress that counts anew");
     takeover(11, 100).iter().for_each(|event| drop(ada.step(event)));
     let before = ada.profile.clone();
-    for event in [&first, &second, &unnumbered] {
+    for event in [&first, &second, &unnumbered, &restarted] {
         assert_eq!(ada.outcome(event), Skip(DUPLICATE));
     }
     assert_eq!(ada.profile, before);

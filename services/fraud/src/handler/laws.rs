@@ -16,7 +16,10 @@ use crate::{
 };
 
 const USERS: [&str; 3] = ["ada", "bob", "eve"];
+/// Per user.
 const EVENTS: u64 = 60;
+/// The first id of a reinstatement.
+const REINSTATEMENTS: u64 = EVENTS * USERS.len() as u64;
 
 /// Few ids and few moments, so that duplicates, ties, late events and matches abound; now and then a day passes.
 fn any_log() -> impl Strategy<Value = Vec<Delivery<Arrival>>> {
@@ -35,9 +38,9 @@ fn any_log() -> impl Strategy<Value = Vec<Delivery<Arrival>>> {
             let event = match kind {
                 EventType::UserReinstated => {
                     epochs[who] += 1;
-                    reinstated(EVENTS + offset as u64, moment, epochs[who])
+                    reinstated(REINSTATEMENTS + offset as u64, moment, epochs[who])
                 }
-                _ => event(n, kind, moment),
+                _ => event(n + EVENTS * who as u64, kind, moment), // an id names one event of one user
             };
             let ip = Some(format!("10.0.0.{ip}"));
             let email = (n % 7 == 0).then(|| format!("{n}@example.com"));
@@ -61,7 +64,7 @@ struct Documents {
 
 async fn documents(store: &impl Store, announced: &Announced) -> Documents {
     let users = USERS.map(user);
-    let ids: Vec<EventId> = (0..2 * EVENTS).map(id).collect();
+    let ids: Vec<EventId> = (0..REINSTATEMENTS).map(id).collect();
     let (mut evaluations, mut traces) = (Vec::new(), Vec::new());
     for user in &users {
         evaluations.extend(store.evaluations(user, None, usize::MAX).await.unwrap());

@@ -7,7 +7,7 @@ use headwater_stream::Position;
 use super::{ProfileWrite, Store};
 use crate::{
     findings::{Evaluation, Findings, Report, Trace},
-    profile::{Kept, KnownEmail, Match, Profile, Reinstated},
+    profile::{Kept, KnownEmail, Match, Profile},
     rules::Level,
 };
 
@@ -35,8 +35,15 @@ fn at(seconds: i64) -> Millis {
 }
 
 fn kept(n: u128, occurred_at: Millis) -> Kept {
-    let ip = (n % 2 == 0).then(|| "2001:db8::1".parse().expect("an address"));
-    Kept { id: id(n), event_type: EventType::UserIpChanged, occurred_at, offset: n as i64, ip, cleared: n % 3 == 0 }
+    let ip = n.is_multiple_of(2).then(|| "2001:db8::1".parse().expect("an address"));
+    Kept {
+        id: id(n),
+        event_type: EventType::UserIpChanged,
+        occurred_at,
+        offset: n as i64,
+        ip,
+        cleared: n.is_multiple_of(3),
+    }
 }
 
 fn profile(offset: i64) -> Arc<Profile> {
@@ -55,7 +62,8 @@ fn profile(offset: i64) -> Arc<Profile> {
         matches: vec![Arc::new(found)],
         announced: vec![Level::Flagged, Level::Suspended],
         status_epoch: 4,
-        reinstated: Some(Reinstated { event_id: id(9), at: at(-2) }),
+        reinstated_at: Some(at(-2)),
+        reinstatements: vec![id(9), id(8)],
         email: Some(KnownEmail { address: "ada@example.com".into(), occurred_at: at(2), offset: 1 }),
     })
 }
