@@ -1,10 +1,12 @@
 //! One librdkafka producer client and the batches that it still owes reports for.
 use std::{
+    ffi::c_int,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use headwater_otel::names;
@@ -59,8 +61,17 @@ impl Connection {
         Ok(Arc::new(Self { client: Some(client) }))
     }
 
-    pub(crate) fn client(&self) -> &ThreadedProducer<Deliveries> {
+    fn client(&self) -> &ThreadedProducer<Deliveries> {
         self.client.as_ref().expect("only drop takes the client")
+    }
+
+    /// Sends at once what lingers, and waits until everything is reported, at most for `timeout`.
+    pub(crate) fn flush(&self, timeout: Duration) {
+        let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+        // SAFETY: the client is alive as long as `self`, and librdkafka's functions may be called from any thread.
+        // Reports are served by the client's polling thread meanwhile, as the function asks. (rdkafka's own flush
+        // calls it with a timeout of 0, which ends the flushing before a lingering batch is sent.)
+        unsafe { rdkafka::bindings::rd_kafka_flush(self.client().client().native_ptr(), millis) };
     }
 
     fn deliveries(&self) -> &Deliveries {

@@ -28,6 +28,8 @@ pub struct KafkaConfig {
     pub min_insync_replicas: i32,
     /// A member that is silent for so long loses its partitions.
     pub session_timeout: Duration,
+    /// How soon a member hears of a rebalance: well below the session.
+    pub heartbeat_interval: Duration,
     /// A member whose thread asks for nothing so long leaves the group.
     pub max_poll_interval: Duration,
     /// How long a record waits for company before it is sent.
@@ -35,7 +37,7 @@ pub struct KafkaConfig {
     /// How long the broker holds an empty fetch.
     pub fetch_wait: Duration,
     /// Set where the broker is the embedded one, which keeps only so many bytes.
-    pub(crate) backlog: Option<Arc<Backlog>>,
+    pub backlog: Option<Arc<Backlog>>,
 }
 
 impl KafkaConfig {
@@ -46,6 +48,7 @@ impl KafkaConfig {
             replication_factor: 1,
             min_insync_replicas: 1,
             session_timeout: Duration::from_secs(10),
+            heartbeat_interval: Duration::from_secs(3),
             max_poll_interval: Duration::from_secs(60),
             linger: Duration::from_millis(5),
             fetch_wait: Duration::from_millis(100),
@@ -97,7 +100,7 @@ impl KafkaConfig {
             .set("auto.offset.reset", "earliest")
             .set("check.crcs", "true")
             .set("session.timeout.ms", millis(self.session_timeout))
-            .set("heartbeat.interval.ms", millis(self.session_timeout * 3 / 10))
+            .set("heartbeat.interval.ms", millis(self.heartbeat_interval))
             .set("max.poll.interval.ms", millis(self.max_poll_interval))
             .set("queued.min.messages", "10000")
             .set("queued.max.messages.kbytes", "16384")

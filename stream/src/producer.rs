@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use rdkafka::{ClientConfig, producer::Producer as _};
+use rdkafka::ClientConfig;
 use tokio::{
     sync::{Semaphore, oneshot},
     time::{Instant, timeout_at},
@@ -161,7 +161,7 @@ impl Producer {
             return Ok(());
         };
         let flushed = tokio::task::spawn_blocking(move || {
-            let _ = connection.client().flush(deadline.saturating_duration_since(Instant::now()));
+            connection.flush(deadline.saturating_duration_since(Instant::now()));
             let unsent = connection.stop();
             Connection::end(connection);
             unsent

@@ -135,6 +135,8 @@ pub enum Corrupt {
     Length,
     #[error("the name of a header is not UTF-8")]
     HeaderName,
+    #[error("the row has another number of records than it says")]
+    Records,
 }
 
 /// One record of a row, borrowed from it.
