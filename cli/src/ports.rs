@@ -1,14 +1,14 @@
 //! Ports are bound before anything starts, so that a taken one is told first.
 use std::{
     net::SocketAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use serde::Serialize;
 use tokio::net::TcpListener;
 
 use crate::{
-    Error,
+    Error, Role,
     settings::{Settings, TABLE},
 };
 
@@ -27,6 +27,45 @@ pub struct Addresses {
     pub admin: SocketAddr,
 }
 
+/// The port of each door.
+pub(crate) struct Ports {
+    pub(crate) ingress: Arc<Port>,
+    pub(crate) http: Arc<Port>,
+    pub(crate) analytics: Arc<Port>,
+    pub(crate) fraud: Arc<Port>,
+    pub(crate) admin: Arc<Port>,
+}
+
+impl Ports {
+    /// Binds the port of every role that runs here, and the admin port.
+    pub(crate) async fn bind(settings: &Settings, roles: &[Role]) -> Result<Self, Error> {
+        let bind = async |role: Role, port, variable| {
+            if roles.contains(&role) {
+                Port::bind(settings, port, variable).await.map(Arc::new)
+            } else {
+                Ok(Arc::new(Port::elsewhere(settings, port, variable)))
+            }
+        };
+        Ok(Self {
+            ingress: bind(Role::Ingress, settings.ingress_grpc_port, "INGRESS_GRPC_PORT").await?,
+            http: bind(Role::Ingress, settings.http_port, "HTTP_PORT").await?,
+            analytics: bind(Role::Analytics, settings.analytics_grpc_port, "ANALYTICS_GRPC_PORT").await?,
+            fraud: bind(Role::Fraud, settings.fraud_grpc_port, "FRAUD_GRPC_PORT").await?,
+            admin: Arc::new(Port::bind(settings, settings.admin_port, "ADMIN_PORT").await?),
+        })
+    }
+
+    pub(crate) fn addresses(&self) -> Addresses {
+        Addresses {
+            ingress: self.ingress.address,
+            http: self.http.address,
+            analytics: self.analytics.address,
+            fraud: self.fraud.address,
+            admin: self.admin.address,
+        }
+    }
+}
+
 /// An address of this process for as long as it lives, also while nobody listens there.
 #[derive(Debug)]
 pub(crate) struct Port {
@@ -36,7 +75,7 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    pub(crate) async fn bind(settings: &Settings, port: u16, variable: &'static str) -> Result<Self, Error> {
+    async fn bind(settings: &Settings, port: u16, variable: &'static str) -> Result<Self, Error> {
         let listener = listen(SocketAddr::new(settings.host, port), variable).await?;
         let address = listener.local_addr();
         let address =
@@ -45,12 +84,8 @@ impl Port {
     }
 
     /// For a role that does not run here.
-    pub(crate) fn elsewhere(settings: &Settings, port: u16, variable: &'static str) -> Self {
+    fn elsewhere(settings: &Settings, port: u16, variable: &'static str) -> Self {
         Self { address: SocketAddr::new(settings.host, port), variable, bound: Mutex::new(None) }
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
     }
 
     /// The listener that was bound first; once that was given away, a new one on the same address.

@@ -15,6 +15,7 @@ use serde_json::Value;
 const PORTS: [&str; 5] = ["INGRESS_GRPC_PORT", "HTTP_PORT", "ANALYTICS_GRPC_PORT", "FRAUD_GRPC_PORT", "ADMIN_PORT"];
 /// Nobody listens on port 1.
 const NO_BROKER: &str = "127.0.0.1:1";
+const KAFKA: (&str, &str) = ("KAFKA_BROKERS", NO_BROKER);
 
 /// In an empty folder, with this environment and no other.
 fn headwater(folder: &Path, args: &[&str], environment: &[(&str, &str)]) -> Command {
@@ -44,13 +45,15 @@ fn ended(child: Child) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
+/// arguments, environment -> exit code, a part of the message
+type Ended = (&'static [&'static str], &'static [(&'static str, &'static str)], i32, &'static str);
+
 #[test]
 fn whose_fault_it_is_shows_in_the_exit_code_and_the_message_says_what_to_do() {
     let folder = folder("exit-codes");
     fs::write(folder.join("typo.toml"), "http_prot = 1").unwrap();
-    let kafka = ("KAFKA_BROKERS", NO_BROKER);
     #[rustfmt::skip]
-    let table: &[(&[&str], &[(&str, &str)], i32, &str)] = &[
+    let table: &[Ended] = &[
         (&["config"], &[], 0, ""),
         (&["up", "--no-such-flag"], &[], 2, "--no-such-flag"),
         (&["config"], &[("HTTP_PORT", "eighty")], 2, "HTTP_PORT: \"eighty\" must be a port"),
@@ -58,11 +61,11 @@ fn whose_fault_it_is_shows_in_the_exit_code_and_the_message_says_what_to_do() {
         (&["config", "--config", "typo.toml"], &[], 2, "typo.toml: no setting is called http_prot"),
         (&["config", "--config", "missing.toml"], &[], 2, "missing.toml: cannot be read"),
         (&["serve", "analytics"], &[], 2, "analytics needs KAFKA_BROKERS, analytics needs MONGODB_URI"),
-        (&["serve", "ingress"], &[kafka], 2, "ingress needs DATABASE_URL"),
-        (&["serve", "ingress"], &[kafka, ("DATABASE_URL", "postgres://db")], 2, "no adapter for PostgreSQL yet"),
+        (&["serve", "ingress"], &[KAFKA], 2, "ingress needs DATABASE_URL"),
+        (&["serve", "ingress"], &[KAFKA, ("DATABASE_URL", "postgres://db")], 2, "no adapter for PostgreSQL yet"),
         (&["up"], &[("MONGODB_URI", "mongodb://db")], 2, "no adapter for MongoDB yet"),
         (&["topics", "apply"], &[], 2, "KAFKA_BROKERS is not set"),
-        (&["topics", "apply"], &[kafka], 3, NO_BROKER),
+        (&["topics", "apply"], &[KAFKA], 3, NO_BROKER),
     ];
     for (args, environment, code, message) in table {
         let (seen, stderr) = ended(headwater(&folder, args, environment).spawn().unwrap());

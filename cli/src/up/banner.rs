@@ -27,8 +27,11 @@ fn text(settings: &Settings, addresses: &Addresses, bootstrap: &str, embedded: b
     } else {
         String::new()
     };
-    let forgotten =
-        if embedded { "Everything is forgotten at exit" } else { "Everything but Kafka is forgotten at exit" };
+    let forgotten = if embedded {
+        "Everything is forgotten at exit"
+    } else {
+        "Everything but Kafka is forgotten at exit, and the log is read from its start at the next"
+    };
     format!(
         r#"
 Headwater is up. {forgotten}.
@@ -92,7 +95,7 @@ mod tests {
     fn what_is_forgotten_is_said_as_it_is() {
         assert!(printed("127.0.0.1", true).contains("Everything is forgotten at exit."));
         let with_kafka = printed("127.0.0.1", false);
-        assert!(with_kafka.contains("Everything but Kafka is forgotten at exit."));
+        assert!(with_kafka.contains("Everything but Kafka is forgotten at exit, and the log is read"));
         assert!(!with_kafka.contains("5 MiB"));
     }
 }

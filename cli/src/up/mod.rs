@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 pub use crate::ports::Addresses;
 pub use instances::{Change, Instances, Listed};
 pub use platform::Platform;
-pub(crate) use platform::Ports;
 
 use crate::{Error, settings::Settings, signals};
 use announcement::Announcement;

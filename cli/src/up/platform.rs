@@ -14,7 +14,7 @@ use super::{
     Addresses, Change, Instances, admin,
     services::{Services, Surroundings},
 };
-use crate::{Error, Role, ports::Port, roles, settings::Settings};
+use crate::{Error, Role, ports::Ports, roles, settings::Settings};
 
 /// How long a start may take. The embedded parts need a few seconds, a real broker at most a rebalance.
 const READY: Duration = Duration::from_secs(60);
@@ -43,15 +43,6 @@ pub struct Platform {
     admin: JoinHandle<Result<(), Error>>,
     /// Ends the admin port, also when the platform is dropped.
     shutdown: DropGuard,
-}
-
-/// The port of each door.
-pub(crate) struct Ports {
-    pub(crate) ingress: Arc<Port>,
-    pub(crate) http: Arc<Port>,
-    pub(crate) analytics: Arc<Port>,
-    pub(crate) fraud: Arc<Port>,
-    pub(crate) admin: Arc<Port>,
 }
 
 impl Platform {
@@ -197,35 +188,5 @@ async fn failed(failures: &mut mpsc::UnboundedReceiver<Error>) -> Error {
     match failures.recv().await {
         Some(error) => error,
         None => std::future::pending().await,
-    }
-}
-
-impl Ports {
-    /// Binds the port of every role that runs here, and the admin port.
-    async fn bind(settings: &Settings, roles: &[Role]) -> Result<Self, Error> {
-        let bind = async |role: Role, port, variable| {
-            if roles.contains(&role) {
-                Port::bind(settings, port, variable).await.map(Arc::new)
-            } else {
-                Ok(Arc::new(Port::elsewhere(settings, port, variable)))
-            }
-        };
-        Ok(Self {
-            ingress: bind(Role::Ingress, settings.ingress_grpc_port, "INGRESS_GRPC_PORT").await?,
-            http: bind(Role::Ingress, settings.http_port, "HTTP_PORT").await?,
-            analytics: bind(Role::Analytics, settings.analytics_grpc_port, "ANALYTICS_GRPC_PORT").await?,
-            fraud: bind(Role::Fraud, settings.fraud_grpc_port, "FRAUD_GRPC_PORT").await?,
-            admin: Arc::new(Port::bind(settings, settings.admin_port, "ADMIN_PORT").await?),
-        })
-    }
-
-    fn addresses(&self) -> Addresses {
-        Addresses {
-            ingress: self.ingress.address(),
-            http: self.http.address(),
-            analytics: self.analytics.address(),
-            fraud: self.fraud.address(),
-            admin: self.admin.address(),
-        }
     }
 }

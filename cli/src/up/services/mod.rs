@@ -14,10 +14,10 @@ use headwater_rpc::ServerConfig;
 use headwater_stream::{ConsumerConfig, KafkaConfig, Producer};
 use tokio_util::sync::CancellationToken;
 
-use super::{Ports, instances::Birth};
+use super::instances::Birth;
 use crate::{
     Error, Role,
-    ports::Port,
+    ports::{Port, Ports},
     settings::{RateLimit, Settings},
 };
 
