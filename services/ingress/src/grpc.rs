@@ -58,6 +58,11 @@ impl<S: Store> Api<S> {
         Self { shared: Arc::new(shared) }
     }
 
+    #[cfg(test)]
+    pub(crate) fn lanes(&self) -> &Lanes {
+        &self.shared.lanes
+    }
+
     /// Does the work of a unary call in a task that goes on when the caller has gone.
     async fn call<R, T, F, Work>(&self, request: Request<R>, work: F) -> Result<Response<T>, Status>
     where

@@ -96,20 +96,22 @@ impl<S: Store> Ingress<S> {
     /// refused, those in work are answered, and what is not yet in the log stays in the outbox.
     pub async fn run(self, log: Log, readiness: Component, shutdown: CancellationToken) -> Result<(), Error> {
         let Self { api: _, store, clock, workers: lanes, committed, calls, draining, request_id_days } = self;
-        // the lanes outlive the calls, and the relay the lanes
-        let [lanes_stop, relay_stop] = [CancellationToken::new(), CancellationToken::new()];
+        // lanes and relay outlive the calls
+        let stop = CancellationToken::new();
         let mut workers = JoinSet::new();
         for lane in lanes {
-            let stop = lanes_stop.clone();
+            let stop = stop.clone();
             workers.spawn(async move {
                 lane.run(stop).await;
                 Ok(())
             });
         }
-        workers.spawn(expire(store.clone(), clock, request_id_days, shutdown.child_token()));
         let Log { consumer, dead_letters, readiness: consumer_readiness } = log;
         let consumer =
             ConsumerConfig { group: topics::ACCOUNT_STATUS, role: "ingress", positions: store.positions(), ..consumer };
+        let relaying = relay::run(store.clone(), consumer.kafka.clone(), clock.clone(), committed, stop.clone());
+        workers.spawn(relaying);
+        workers.spawn(expire(store.clone(), clock, request_id_days, shutdown.child_token()));
         let handler = AccountStatus::new(store);
         let consuming = run_batches(consumer, handler, dead_letters, consumer_readiness, shutdown.child_token());
         workers.spawn(async { consuming.await.map_err(Error::from) });
@@ -126,8 +128,7 @@ impl<S: Store> Ingress<S> {
         if time::timeout(DRAIN, calls.wait()).await.is_err() {
             warn!(calls = calls.len(), "calls were still in work after {} s; they are not answered", DRAIN.as_secs());
         }
-        lanes_stop.cancel();
-        relay_stop.cancel();
+        stop.cancel();
         while let Some(ended) = workers.join_next().await {
             result = result.and(ended.map_err(Error::Worker).flatten());
         }

@@ -52,7 +52,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Publishes until shutdown, then lets what is in flight arrive. `committed` wakes it.
 ///
 /// One relay at a time owns the outbox.
-pub async fn run<O: Outbox>(
+pub(crate) async fn run<O: Outbox>(
     outbox: O,
     kafka: KafkaConfig,
     clock: impl Clock,

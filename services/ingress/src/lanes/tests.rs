@@ -1,1 +1,236 @@
+//! Lanes over a store that fails when it is told to.
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 
+use headwater_proto::{Day, EventId, EventType, UserId, v1, v1::user_actions_server::UserActions};
+use headwater_stream::Positions;
+use tokio::sync::Semaphore;
+use tonic::Request;
+
+use crate::{
+    Config, SqliteStore, Store, StoreError,
+    action::Answer,
+    lanes::{Failure, Reply},
+    outbox::{Outbox, OutboxRow, Waiting},
+    testing::{event_id, reason, record, running_with, story},
+    users::{Authentication, Credentials, Keys, Snapshot, User, Who, Writes},
+};
+
+/// SQLite behind a gate, which breaks commits and refuses the values of one user.
+#[derive(Clone)]
+struct Gated {
+    inner: SqliteStore,
+    gate: Arc<Semaphore>,
+    down: Arc<AtomicBool>,
+    /// The commit happens and its answer is lost.
+    unknown: Arc<AtomicBool>,
+    groups: Arc<Mutex<Vec<usize>>>,
+}
+
+/// Whose values no store likes.
+const GUILTY: &str = "guilty";
+
+impl Gated {
+    async fn open() -> Self {
+        Self {
+            inner: SqliteStore::open().await.unwrap(),
+            gate: Arc::new(Semaphore::new(0)),
+            down: Arc::default(),
+            unknown: Arc::default(),
+            groups: Arc::default(),
+        }
+    }
+
+    fn groups(&self) -> Vec<usize> {
+        self.groups.lock().unwrap().clone()
+    }
+}
+
+impl Store for Gated {
+    async fn transact<T, F>(&self, keys: &Keys, decide: F) -> Result<T, StoreError>
+    where
+        T: Send,
+        F: Fn(Snapshot) -> (Writes, T) + Send + Sync,
+    {
+        self.gate.acquire().await.unwrap().forget();
+        self.groups.lock().unwrap().push(keys.requests.len());
+        if self.down.load(Ordering::SeqCst) {
+            return Err(StoreError::unavailable("the connection is gone"));
+        }
+        if keys.states.iter().any(|user_id| user_id.as_str() == GUILTY) {
+            return Err(StoreError::data("invalid value"));
+        }
+        let decided = self.inner.transact(keys, decide).await;
+        if self.unknown.load(Ordering::SeqCst) { Err(StoreError::unavailable("the answer is lost")) } else { decided }
+    }
+
+    async fn credentials(&self, of: &Who) -> Result<Option<Credentials>, StoreError> {
+        self.inner.credentials(of).await
+    }
+
+    async fn account(&self, user_id: &UserId) -> Result<Option<(User, Authentication)>, StoreError> {
+        if self.down.load(Ordering::SeqCst) {
+            return Err(StoreError::unavailable("the connection is gone"));
+        }
+        self.inner.account(user_id).await
+    }
+
+    async fn expire_request_ids(&self, first_kept: Day) -> Result<u64, StoreError> {
+        self.inner.expire_request_ids(first_kept).await
+    }
+
+    fn positions(&self) -> Option<Arc<Positions>> {
+        None
+    }
+
+    async fn digest_key(&self) -> Result<[u8; 32], StoreError> {
+        self.inner.digest_key().await
+    }
+}
+
+impl Outbox for Gated {
+    async fn unsent(&self, partition: i32, in_flight: &[i64], limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
+        self.inner.unsent(partition, in_flight, limit).await
+    }
+
+    async fn delete(&self, sent: &[i64]) -> Result<(), StoreError> {
+        self.inner.delete(sent).await
+    }
+
+    async fn occupied(&self) -> Result<Vec<i32>, StoreError> {
+        self.inner.occupied().await
+    }
+
+    async fn waiting(&self) -> Result<Waiting, StoreError> {
+        self.inner.waiting().await
+    }
+}
+
+fn one_lane(lane_capacity: usize) -> Config {
+    Config { lanes: 1, lane_capacity, ..Config::default() }
+}
+
+async fn outcome(reply: Reply) -> &'static str {
+    match reply.await.unwrap() {
+        Ok(Answer::Written(_)) => "written",
+        Ok(Answer::Repeated(_)) => "repeated",
+        Ok(Answer::Refused(reason)) => reason.as_str(),
+        Ok(Answer::PasswordStale) => "stale",
+        Err(Failure::Unavailable) => "unavailable",
+        Err(Failure::Data) => "data",
+    }
+}
+
+async fn outcomes(replies: impl IntoIterator<Item = Reply>) -> Vec<&'static str> {
+    let mut seen = Vec::new();
+    for reply in replies {
+        seen.push(outcome(reply).await);
+    }
+    seen
+}
+
+#[tokio::test]
+async fn what_waits_commits_together() {
+    let store = Gated::open().await;
+    let running = running_with(one_lane(8_192), store.clone()).await;
+    let lanes = running.api.lanes();
+    let first = lanes.submit(record(0, "ada", EventType::UserLoggedIn)).unwrap();
+    store.gate.add_permits(1);
+    assert_eq!(outcome(first).await, "written");
+    let waiting: Vec<_> = (1..=200).map(|n| lanes.submit(record(n, "ada", EventType::UserLoggedIn)).unwrap()).collect();
+    store.gate.add_permits(200);
+    assert!(outcomes(waiting).await.iter().all(|outcome| *outcome == "written"));
+    assert_eq!(store.groups(), [1, 200]);
+}
+
+#[tokio::test]
+async fn a_guilty_request_fails_alone() {
+    let store = Gated::open().await;
+    let running = running_with(one_lane(64), store.clone()).await;
+    let users = ["ada", "bob", "ada", GUILTY, "ada", "eve", "ada"];
+    let replies: Vec<_> = (1..)
+        .zip(users)
+        .map(|(n, name)| running.api.lanes().submit(record(n, name, EventType::UserLoginFailed)).unwrap())
+        .collect();
+    store.gate.add_permits(64);
+    let expected = ["written", "written", "written", "data", "written", "written", "written"];
+    assert_eq!(outcomes(replies).await, expected);
+    assert_eq!(story(&store, "ada").await, ["login_failed"; 4]);
+}
+
+#[tokio::test]
+async fn a_failed_commit_fails_everything_that_was_queued_before_new_work() {
+    let store = Gated::open().await;
+    let running = running_with(one_lane(8_192), store.clone()).await;
+    let lanes = running.api.lanes();
+    store.down.store(true, Ordering::SeqCst);
+    let view = lanes.view();
+    // more than one group
+    let queued: Vec<_> = (0..700u32)
+        .map(|n| {
+            let mut action = record(0, "ada", EventType::UserLoggedIn);
+            action.head.id = EventId::from_bytes(u128::from(n).to_be_bytes());
+            lanes.submit(action).unwrap()
+        })
+        .collect();
+    store.gate.add_permits(1);
+    assert!(outcomes(queued).await.iter().all(|outcome| *outcome == "unavailable"));
+    assert_eq!(store.groups().len(), 1, "the second group never reached the store");
+
+    store.down.store(false, Ordering::SeqCst);
+    store.gate.add_permits(64);
+    let behind = view.submit(record(1, "ada", EventType::UserLoggedIn)).await;
+    assert_eq!(outcome(behind).await, "unavailable", "sent ahead of the answer to what failed");
+    let new = lanes.submit(record(2, "ada", EventType::UserLoggedIn)).unwrap();
+    let newer = lanes.view().submit(record(3, "ada", EventType::UserLoggedOut)).await;
+    assert_eq!(outcomes([new, newer]).await, ["written", "written"]);
+    assert_eq!(story(&store, "ada").await, ["logged_in", "logged_out"]);
+}
+
+#[tokio::test]
+async fn an_unknown_commit_is_repeated_under_its_id_without_a_second_event() {
+    let store = Gated::open().await;
+    let running = running_with(one_lane(64), store.clone()).await;
+    let request = v1::RecordActionRequest {
+        event_id: event_id(1).to_string(),
+        event_type: "user.logged_in".into(),
+        user_id: "ada".into(),
+        ..Default::default()
+    };
+    store.gate.add_permits(64);
+    store.unknown.store(true, Ordering::SeqCst);
+    let lost = running.api.record_action(Request::new(request.clone())).await.unwrap_err();
+    assert_eq!((lost.code(), reason(&lost).as_str()), (tonic::Code::Unavailable, "STORE_UNAVAILABLE"));
+    store.unknown.store(false, Ordering::SeqCst);
+    let answer = running.api.record_action(Request::new(request)).await.unwrap().into_inner();
+    assert_eq!(answer, v1::RecordActionResponse { event_id: event_id(1).to_string(), duplicate: true });
+    assert_eq!(story(&store, "ada").await, ["logged_in"]);
+}
+
+#[tokio::test]
+async fn a_full_lane_and_a_store_that_is_away_are_told() {
+    let store = Gated::open().await;
+    let running = running_with(one_lane(1), store.clone()).await;
+    let action = |event_type: &str| {
+        let request =
+            v1::RecordActionRequest { event_type: event_type.into(), user_id: "ada".into(), ..Default::default() };
+        let api = running.api.clone();
+        tokio::spawn(async move { api.record_action(Request::new(request)).await })
+    };
+    let lanes = running.api.lanes();
+    let in_work = lanes.submit(record(1, "ada", EventType::UserLoggedIn)).unwrap();
+    let queued = lanes.view().submit(record(2, "ada", EventType::UserLoggedIn)).await; // after the first was taken
+    let refused = action("user.logged_in").await.unwrap().unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (tonic::Code::ResourceExhausted, "OVERLOADED"));
+    let details = tonic_types::StatusExt::get_error_details(&refused);
+    assert!(details.retry_info().is_some_and(|retry| retry.retry_delay.is_some()), "{details:?}");
+    store.gate.add_permits(2);
+    assert_eq!(outcomes([in_work, queued]).await, ["written", "written"]);
+
+    store.down.store(true, Ordering::SeqCst);
+    let request = v1::GetUserRequest { user_id: "ada".into() };
+    let refused = running.api.get_user(Request::new(request)).await.unwrap_err();
+    assert_eq!(reason(&refused), "STORE_UNAVAILABLE");
+}
