@@ -275,3 +275,6 @@ impl Fields {
         self.0.finish().expect_err("a field that is missing has left a violation")
     }
 }
+
+#[cfg(test)]
+mod tests;

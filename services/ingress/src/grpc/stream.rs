@@ -22,7 +22,7 @@ use crate::{
     validate,
 };
 
-pub(super) type Answers = Pin<Box<dyn Stream<Item = Result<RecordActionsResponse, Status>> + Send>>;
+pub(crate) type Answers = Pin<Box<dyn Stream<Item = Result<RecordActionsResponse, Status>> + Send>>;
 
 /// A request that was read and is not yet answered.
 enum Read {
@@ -36,7 +36,7 @@ enum Read {
 }
 
 impl<S: Store> Api<S> {
-    pub(super) fn record_all(
+    pub(crate) fn record_all(
         &self,
         requests: impl Stream<Item = Result<RecordActionRequest, Status>> + Send + Unpin + 'static,
         origin: Origin,
