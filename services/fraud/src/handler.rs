@@ -122,8 +122,7 @@ impl<S: Store, A: Announcer, C: Clock> Handler<S, A, C> {
             if writes.is_empty() { Vec::new() } else { self.store.save(writes).await.map_err(unavailable)? };
         let refused: HashSet<UserId> = refused.into_iter().collect();
         for (user, turn) in users {
-            // a profile without a position is not in the store
-            if turn.profile.position.is_some() && !refused.contains(&user) {
+            if !refused.contains(&user) {
                 self.cache.put(turn.partition, user, turn.profile);
             }
         }

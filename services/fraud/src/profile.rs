@@ -60,8 +60,6 @@ pub struct Profile {
     pub newest: Option<Millis>,
     /// By [`Kept::order`]; at most [`MAX_EVENTS`].
     pub events: Vec<Kept>,
-    /// occurred_at of the newest event that left because there was no room. At or below it the past is unknown.
-    pub floor: Option<Millis>,
     /// By matched_at, then in the order they were found.
     pub matches: Vec<Arc<Match>>,
     /// Levels that were announced and that the score has not left since. Lowest first.
@@ -97,11 +95,13 @@ impl Profile {
     }
 
     /// Whether an event at this time is beyond what the profile can judge; `kept` tells if it would be kept.
+    ///
+    /// What left a full profile need not be remembered to be too late for ever: as long as no room is made it is below
+    /// the oldest, and room is only made by what is later, when that leaves the horizon or a reinstatement clears it.
     pub(crate) fn is_too_late(&self, occurred_at: Millis, kept: bool) -> bool {
-        let no_room_for = |oldest: &Kept| self.events.len() >= MAX_EVENTS && occurred_at <= oldest.occurred_at;
+        let full = self.events.len() >= MAX_EVENTS;
         self.newest.is_some_and(|newest| newest.since(occurred_at) > HORIZON)
-            || self.floor.is_some_and(|floor| occurred_at <= floor)
-            || kept && self.events.first().is_some_and(no_room_for)
+            || kept && full && self.events.first().is_some_and(|oldest| occurred_at <= oldest.occurred_at)
     }
 
     /// Moves the window forward; what is older than the horizon leaves it.
@@ -118,7 +118,7 @@ impl Profile {
     /// Puts the event in its place and says where that is. When full, the oldest leaves.
     pub(crate) fn keep(&mut self, event: Kept) -> usize {
         if self.events.len() >= MAX_EVENTS {
-            self.floor = Some(self.events.remove(0).occurred_at);
+            self.events.remove(0);
         }
         let at = self.events.partition_point(|kept| kept.order() < event.order());
         self.events.insert(at, event);

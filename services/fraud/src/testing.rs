@@ -163,6 +163,8 @@ impl<S: Store> Store for Faulty<S> {
     }
 
     async fn record(&self, findings: Findings) -> Result<(), StoreError> {
+        let traces: BTreeSet<_> = findings.traces.iter().map(|trace| (&trace.user_id, trace.event.id)).collect();
+        assert_eq!(traces.len(), findings.traces.len(), "a write names each document once");
         self.faults.call("record", self.store.record(findings)).await?
     }
 

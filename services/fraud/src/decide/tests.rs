@@ -123,6 +123,9 @@ fn a_rule_matches_again_only_after_its_window() {
     assert_eq!(evidence, [150, 180, 210, 240, 241].map(at), "every event is later than the last match");
     assert_eq!(ada.profile.score(), 60);
     assert_eq!(again.announcements.iter().map(|a| a.report.level).collect::<Vec<_>>(), [PasswordResetRequired]);
+    for (n, seconds) in [250, 260, 300, 361].into_iter().enumerate() {
+        assert_eq!(ada.found(&event(30 + n as u64, UserLoginFailed, at(seconds))), [""; 0], "the last match counts");
+    }
 }
 
 #[test]
@@ -243,21 +246,32 @@ fn when_full_the_oldest_leaves_and_at_or_below_it_is_too_late() {
     assert_eq!(ada.outcome(&event(1, UserLoggedIn, at(0))), Skip(TOO_LATE), "it would be the one to leave");
     assert_eq!(ada.outcome(&event(2, UserCreated, at(0))), Done, "what is not kept needs no room");
     assert_eq!(ada.outcome(&event(3, UserLoggedIn, at(1))), Done);
-    assert_eq!((ada.profile.events.len(), ada.profile.floor), (MAX_EVENTS, Some(at(0))));
+    assert_eq!(ada.profile.events.len(), MAX_EVENTS);
     assert_eq!(ada.outcome(&event(offset, UserLoggedIn, at(0))), Skip(TOO_LATE), "the one that left");
     assert_eq!(ada.outcome(&event(offset + 1, UserLoggedIn, at(1))), Skip(DUPLICATE));
 
-    // the window moves on and there is room again: what left stays unknown
-    ada.step(&event(4, UserLoggedIn, at(DAY - 1)));
-    ada.step(&event(5, UserLoggedIn, at(DAY)));
-    assert_eq!(ada.profile.floor, Some(at(1)));
-    assert_eq!(ada.outcome(&event(6, UserLoggedIn, at(1))), Skip(TOO_LATE));
+    // the window moves on and there is room again, for what is later than all that left
+    ada.step(&event(4, UserCreated, at(DAY + 10)));
+    assert_eq!(ada.profile.events.len(), MAX_EVENTS - 10);
+    assert_eq!(ada.outcome(&event(offset, UserLoggedIn, at(0))), Skip(TOO_LATE));
+    assert_eq!(ada.outcome(&event(5, UserLoggedIn, at(10))), Done);
+
+    // a reinstatement older than all that is kept makes no room; a later one is the barrier to what left
+    ada.step(&event(6, UserLoggedIn, at(DAY + 10)));
+    for n in 0..9 {
+        ada.step(&event(20 + n, UserLoggedIn, at(DAY + 10)));
+    }
+    ada.step(&reinstated(7, at(5), 1));
+    assert_eq!(ada.outcome(&event(8, UserLoggedIn, at(10))), Skip(TOO_LATE));
+    ada.step(&reinstated(9, at(10), 2));
+    assert_eq!(ada.outcome(&event(10, UserLoggedIn, at(10))), Skip(BEFORE_REINSTATEMENT));
 }
 
 #[test]
 fn a_reinstatement_clears_what_was_consumed_before_it() {
     let mut ada = Fold::new();
     takeover(1, 0).iter().for_each(|event| drop(ada.step(event)));
+    ada.step(&event(4, UserLoggedIn, at(400)));
     let decision = ada.step(&reinstated(9, at(400), 1));
     let evaluation = decision.evaluation.unwrap();
     assert_eq!((decision.outcome, evaluation.score, evaluation.level), (Done, 0, None));

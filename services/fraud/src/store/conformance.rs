@@ -58,7 +58,6 @@ fn profile(offset: i64) -> Arc<Profile> {
         position: Some(Position { partition: 7, offset }),
         newest: Some(at(3)),
         events: vec![kept(1, at(1)), kept(2, at(2)), kept(3, at(3))],
-        floor: Some(at(-1)),
         matches: vec![Arc::new(found)],
         announced: vec![Level::Flagged, Level::Suspended],
         status_epoch: 4,
