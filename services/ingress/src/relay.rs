@@ -44,8 +44,8 @@ const STEP: Duration = Duration::from_millis(5);
 const GAUGES: Duration = Duration::from_secs(1);
 /// In flight per shard: what a healthy broker takes in a few round trips.
 const WINDOW: usize = 1024 * 1024;
-/// How long what is in flight may take at shutdown.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long what is in flight may take at shutdown; what does not arrive stays in the outbox.
+const DRAIN: Duration = Duration::from_secs(4);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -104,7 +104,7 @@ struct Relay<O> {
     shards: Vec<Shard>,
     /// One per row in flight.
     reports: FuturesUnordered<BoxFuture<'static, RowReport>>,
-    /// Before the next attempt after a failure; grows until a row arrives.
+    /// Before the next attempt after a failure; grows until a row arrives or none is left.
     pause: Duration,
 }
 
@@ -175,6 +175,9 @@ impl<O: Outbox> Relay<O> {
             for row in rows {
                 self.produce(row).await?;
             }
+        }
+        if !more && self.reports.is_empty() {
+            self.pause = FIRST_PAUSE;
         }
         Ok(more)
     }
