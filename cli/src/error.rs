@@ -60,14 +60,18 @@ impl Error {
         }
     }
 
+    /// The whole story in one line: the error and its causes.
+    pub fn story(&self) -> String {
+        self.causes().map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    }
+
     fn is_unreachable(&self) -> bool {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
-        while let Some(error) = cause {
-            if error.downcast_ref::<headwater_stream::Error>().is_some_and(headwater_stream::Error::is_unreachable) {
-                return true;
-            }
-            cause = error.source();
-        }
-        false
+        let unreachable = |cause: &headwater_stream::Error| cause.is_unreachable();
+        self.causes().filter_map(|cause| cause.downcast_ref()).any(unreachable)
+    }
+
+    /// This error first.
+    fn causes(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+        std::iter::successors(Some(self as &(dyn std::error::Error + 'static)), |error| error.source())
     }
 }

@@ -7,9 +7,8 @@ fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let exit_code = error.exit_code();
-            eprintln!("headwater: {:#}", anyhow::Error::new(error));
-            ExitCode::from(exit_code)
+            eprintln!("headwater: {}", error.story());
+            ExitCode::from(error.exit_code())
         }
     }
 }

@@ -109,7 +109,7 @@ impl Instances {
                 Err(_panic) => Error::Panicked { who },
             };
             if stopping.is_cancelled() {
-                tracing::warn!(error = &error as &dyn std::error::Error, "an instance did not end cleanly");
+                tracing::warn!(error = error.story(), "an instance did not end cleanly");
             } else {
                 // nobody listens any more where the process is about to end
                 let _ = failures.send(error);

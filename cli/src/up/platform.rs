@@ -170,12 +170,12 @@ impl Platform {
         drop(self.shutdown);
         let cut = self.admin.abort_handle();
         match timeout(LAST_WORDS, self.admin).await {
-            Ok(Ok(Err(error))) => tracing::error!(error = &error as &dyn std::error::Error, "the admin port failed"),
+            Ok(Ok(Err(error))) => tracing::error!(error = error.story(), "the admin port failed"),
             Ok(_) => {}
             Err(_) => cut.abort(),
         }
         if let Err(error) = self.producer.close(LAST_WORDS).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the producer did not close cleanly");
+            tracing::warn!(error = Error::from(error).story(), "the producer did not close cleanly");
         }
         if let Some(embedded) = self.embedded {
             // waits for the broker's threads
