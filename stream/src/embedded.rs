@@ -64,8 +64,10 @@ impl EmbeddedKafka {
     pub fn config(&self) -> KafkaConfig {
         KafkaConfig {
             session_timeout: Duration::from_secs(3), // a join takes two rounds of it
-            linger: Duration::from_millis(20),       // half the broker's work of 5
-            fetch_wait: Duration::from_millis(10),   // the mock does not wake a waiting fetch on data
+            // who has not joined again a second before the session's end is put out
+            heartbeat_interval: Duration::from_millis(200),
+            linger: Duration::from_millis(20),     // half the broker's work of 5
+            fetch_wait: Duration::from_millis(10), // the mock does not wake a waiting fetch on data
             backlog: Some(self.backlog()),
             ..KafkaConfig::new(&self.brokers)
         }

@@ -65,15 +65,17 @@ impl<W: Work> Context<W> {
         list
     }
 
-    /// Stores and commits where these partitions stand, and waits for the broker's word.
-    pub(crate) fn commit(&self, consumer: &BaseConsumer<Self>, frontiers: &[(i32, i64)]) {
+    /// Stores and commits where these partitions stand; whether the broker agrees.
+    pub(crate) fn commit(&self, consumer: &BaseConsumer<Self>, frontiers: &[(i32, i64)]) -> bool {
         if frontiers.is_empty() {
-            return;
+            return true;
         }
         let list = self.store(consumer, frontiers);
-        if let Err(error) = consumer.commit(&list, CommitMode::Sync) {
+        let committed = consumer.commit(&list, CommitMode::Sync);
+        if let Err(error) = &committed {
             warn!(partitions = frontiers.len(), %error, "the last commit failed; some records will come again");
         }
+        committed.is_ok()
     }
 
     fn assign(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
@@ -101,15 +103,21 @@ impl<W: Work> Context<W> {
         state.withdraw(&partitions);
         let deadline = if lost { Instant::now() } else { Instant::now() + self.drain };
         let left = state.drain(&partitions, deadline);
-        info!(?partitions, lost, in_flight = left, "revoked");
         if left > 0 {
             state.books.outcomes.possible_duplicates(left);
         }
-        if !lost {
-            let ledger = &state.books.ledger;
-            let frontiers = partitions.iter().filter_map(|&partition| Some((partition, ledger.frontier(partition)?)));
-            self.commit(consumer, &frontiers.collect::<Vec<_>>());
-        }
+        let ledger = &state.books.ledger;
+        let frontiers = partitions.iter().filter_map(|&partition| Some((partition, ledger.frontier(partition)?)));
+        let frontiers: Vec<_> = frontiers.collect();
+        let committed = !lost && self.commit(consumer, &frontiers);
+        let how = match (lost, left, committed) {
+            (true, _, _) => "lost",
+            (false, 1.., _) => "undrained",
+            (false, 0, false) => "uncommitted",
+            (false, 0, true) => "clean",
+        };
+        info!(?partitions, how, in_flight = left, "handed over");
+        state.books.outcomes.handed_over(how);
         state.revoke(&partitions);
         drop(state);
         if let Err(error) = consumer.incremental_unassign(list) {

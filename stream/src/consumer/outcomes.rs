@@ -51,6 +51,10 @@ impl Outcomes {
             .increment(attempts as u64);
     }
 
+    pub(crate) fn handed_over(&self, how: &'static str) {
+        counter!(names::CONSUMER_HAND_OVERS, with(&self.labels, [Label::new(names::REASON, how)])).increment(1);
+    }
+
     pub(crate) fn error(&self, reason: String) {
         counter!(names::CONSUMER_ERRORS, with(&self.labels, [Label::new(names::REASON, reason)])).increment(1);
     }

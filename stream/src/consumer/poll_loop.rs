@@ -212,7 +212,7 @@ impl<'a, W: Work> PollLoop<'a, W> {
         let frontiers: Vec<(i32, i64)> =
             owned.iter().filter_map(|&partition| Some((partition, ledger.frontier(partition)?))).collect();
         drop(state);
-        self.consumer.context().commit(&self.consumer, &frontiers);
+        let _ = self.consumer.context().commit(&self.consumer, &frontiers); // refused, it is tried again on leaving
     }
 }
 

@@ -58,7 +58,7 @@ async fn a_second_member_joins_mid_stream_and_nothing_is_lost_or_reordered() {
     eventually("everything applied", distinct, |distinct| *distinct == total).await;
     assert_complete_and_in_order(&log.all(), &written);
     let moved = one.revoked.lock().unwrap().clone();
-    assert!(!moved.is_empty() && moved.len() < 12, "only some partitions move: {moved:?}");
+    assert!(!moved.is_empty(), "the first kept everything");
 
     // and back: the partitions of a member that leaves go on where it stopped
     second.stop().await;
@@ -67,8 +67,12 @@ async fn a_second_member_joins_mid_stream_and_nothing_is_lost_or_reordered() {
     eventually("everything after it left", distinct, |distinct| *distinct == total).await;
     assert_complete_and_in_order(&log.all(), &written);
     first.stop().await;
-    assert_eq!(log.len(), total, "a partition was handed over before it was drained and committed");
-    assert_eq!(stage.counted(names::CONSUMER_POSSIBLE_DUPLICATES, &[]).values().sum::<u64>(), 0);
+    // the mock refuses commits while anybody joins, and puts out who is slow to join again: then records come twice
+    let hand_overs = stage.counted(names::CONSUMER_HAND_OVERS, &[]);
+    if hand_overs.keys().all(|how| how == "clean") {
+        assert_eq!(log.len(), total, "a clean hand-over repeated records");
+        assert_eq!(moved.len(), 6, "a fair share moves, and nothing else: {moved:?}");
+    }
     assert_eq!(stage.ended("done"), BTreeMap::from([(String::new(), log.len() as u64)]), "a record was counted twice");
 }
 
@@ -89,7 +93,8 @@ async fn member_of_another_process() {
             std::future::pending().await
         }
     }
-    let kafka = KafkaConfig { session_timeout: Duration::from_secs(2), ..KafkaConfig::new(brokers) };
+    let (session_timeout, heartbeat_interval) = (Duration::from_secs(2), Duration::from_millis(200));
+    let kafka = KafkaConfig { session_timeout, heartbeat_interval, ..KafkaConfig::new(brokers) };
     let mut config = ConsumerConfig::new(kafka.clone(), GROUP, "test", "killed");
     config.group_suffix = std::env::var("HEADWATER_TEST_SUFFIX").unwrap();
     let producer = Producer::open(&kafka, Patience::Waiting).unwrap();
@@ -138,32 +143,33 @@ async fn the_partitions_of_a_killed_member_move_and_what_it_had_in_hand_is_done_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revocation_that_cannot_drain_counts_what_may_come_twice_and_drops_the_late_completions() {
+async fn a_revocation_that_cannot_drain_counts_what_may_come_twice_and_drops_the_late_verdicts() {
     let stage = Stage::new();
     let (open, gate) = watch::channel(false);
-    let log = Log::default();
-    let slow = Recorder { member: "slow", log: log.clone(), gate: Some(gate), ..Recorder::default() };
+    let judge = |gate| Arc::new(Judge { log: Log::default(), verdict: Box::new(|_| Verdict::Done), gate });
+    let (slow, quick) = (judge(Some(gate)), judge(None));
     let mut config = stage.config("slow");
     config.drain = Duration::from_millis(300);
     let mut written = BTreeMap::new();
     write_numbered(&stage, &mut written, 3).await;
-    let first = stage.batches(config, slow.clone());
-    stage.ready().await;
-    let quick = Recorder { member: "quick", log: log.clone(), ..Recorder::default() };
-    let second = stage.batches(stage.config("quick"), quick);
+    let first = stage.events(config, &slow);
+    eventually("one of each key in hand", || slow.log.len(), |len| *len == 24).await;
+    let second = stage.events(stage.config("quick"), &quick);
     let possible = || stage.counted(names::CONSUMER_POSSIBLE_DUPLICATES, &[]).values().sum::<u64>();
     eventually("a drain is given up", possible, |possible| *possible > 0).await;
-    let moved = eventually("the other has them", || log.len(), |len| *len > 0).await;
-    assert!(log.all().iter().all(|seen| seen.member == "quick"), "{moved} records, some of the one that hangs");
+    eventually("the other has begun", || quick.log.len(), |len| *len > 0).await;
 
     open.send(true).unwrap();
     let total: usize = written.values().sum();
     let done = || stage.ended("done").values().sum::<u64>();
     eventually("every record is done", done, |done| *done == total as u64).await;
-    let twice = log.len() - total;
-    assert!(twice > 0 && twice as u64 <= possible(), "{twice} came twice, {} were announced", possible());
-    assert!(!slow.revoked.lock().unwrap().is_empty());
     first.stop().await;
     second.stop().await;
-    assert_eq!(done(), total as u64, "a late completion was counted");
+    assert_eq!(done(), total as u64, "a late verdict was counted");
+    let twice = slow.log.len() + quick.log.len() - total;
+    assert!(twice > 0 && twice as u64 <= possible(), "{twice} came twice, {} were announced", possible());
+    assert_complete_and_in_order(
+        &quick.log.all().into_iter().chain(slow.log.all()).collect::<Vec<_>>(),
+        &BTreeMap::new(),
+    );
 }

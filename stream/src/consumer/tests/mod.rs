@@ -194,8 +194,6 @@ struct Recorder {
     down: Arc<AtomicBool>,
     takes: Duration,
     panics_at: Option<&'static str>,
-    /// Nothing is applied before it says `true`.
-    gate: Option<watch::Receiver<bool>>,
     revoked: Arc<Mutex<Vec<i32>>>,
 }
 
@@ -212,9 +210,6 @@ impl BatchHandler for Recorder {
         }
         assert!(!batch.iter().any(|delivery| Some(delivery.item.as_str()) == self.panics_at), "as the test wants it");
         tokio::time::sleep(self.takes).await;
-        if let Some(gate) = &mut self.gate {
-            gate.wait_for(|open| *open).await.unwrap();
-        }
         for delivery in batch {
             self.log.add(self.member, delivery);
         }
@@ -232,11 +227,13 @@ type Decide = dyn Fn(&Delivery<String>) -> Verdict + Send + Sync;
 struct Judge {
     log: Log,
     verdict: Box<Decide>,
+    /// No verdict before it says `true`.
+    gate: Option<watch::Receiver<bool>>,
 }
 
 impl Judge {
     fn new(verdict: impl Fn(&Delivery<String>) -> Verdict + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { log: Log::default(), verdict: Box::new(verdict) })
+        Arc::new(Self { log: Log::default(), verdict: Box::new(verdict), gate: None })
     }
 }
 
@@ -249,6 +246,9 @@ impl EventHandler for Judge {
 
     async fn handle(&self, delivery: &Delivery<String>) -> Verdict {
         self.log.add("judge", delivery);
+        if let Some(mut gate) = self.gate.clone() {
+            gate.wait_for(|open| *open).await.unwrap();
+        }
         (self.verdict)(delivery)
     }
 }
