@@ -118,6 +118,7 @@ impl<S: Store> Ingress<S> {
 
         readiness.ready();
         let mut result = tokio::select! {
+            biased; // shutdown ends workers too
             () = shutdown.cancelled() => Ok(()),
             // nothing but shutdown ends a worker: whatever it says, the ingress cannot go on without it
             Some(ended) = workers.join_next() => ended.map_err(Error::Worker).flatten().and(Err(Error::Ended)),

@@ -3,3 +3,4 @@ mod accounts;
 mod idempotency;
 mod laws;
 mod record_actions;
+mod whole;

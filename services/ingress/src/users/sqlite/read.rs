@@ -31,9 +31,9 @@ pub(super) async fn snapshot(connection: &mut SqliteConnection, keys: &Keys) -> 
     let requests = list(keys.requests.iter().map(id));
     let verdicts = list(keys.verdicts.iter().map(id));
     let user = |row: &SqliteRow| user(row).map(|user| (user.id.clone(), user));
-    let keyed = |row: &SqliteRow| Ok((parse(row, "user_id", |text| UserId::try_from(text))?, state(row)?));
+    let keyed = |row: &SqliteRow| Ok((parse(row, "user_id", UserId::try_from)?, state(row)?));
     let request = |row: &SqliteRow| Ok((event_id(row)?, known_request(row)?));
-    let email = |row: &SqliteRow| Ok((parse(row, "email", |text| Email::try_from(text))?, ()));
+    let email = |row: &SqliteRow| Ok((parse(row, "email", Email::try_from)?, ()));
     let verdict = |row: &SqliteRow| Ok((event_id(row)?, ()));
     Ok(Snapshot {
         users: rows(connection, USERS, users, user).await?,
@@ -68,7 +68,7 @@ async fn rows<K: Eq + Hash, V>(
 
 pub(super) fn credentials(row: &SqliteRow) -> Result<Credentials, Error> {
     Ok(Credentials {
-        user_id: parse(row, "user_id", |text| UserId::try_from(text))?,
+        user_id: parse(row, "user_id", UserId::try_from)?,
         password_hash: row.try_get::<&str, _>("password_hash")?.into(),
     })
 }
@@ -83,8 +83,8 @@ pub(super) fn user(row: &SqliteRow) -> Result<User, Error> {
         other => return Err(Error::Decode(format!("status {other} is not one of 0 to 3").into())),
     };
     Ok(User {
-        id: parse(row, "user_id", |text| UserId::try_from(text))?,
-        email: parse(row, "email", |text| Email::try_from(text))?,
+        id: parse(row, "user_id", UserId::try_from)?,
+        email: parse(row, "email", Email::try_from)?,
         password_hash: row.try_get::<&str, _>("password_hash")?.into(),
         status,
         status_epoch: row.try_get("status_epoch")?,
