@@ -3,7 +3,7 @@
 //! The order is the promise. The claim comes first, so that of all instances one delivers. The mark comes last, so
 //! that a death at any point leaves either nothing done or a claim that ends and is taken over, never a notification
 //! that everybody believes delivered and nobody did.
-use std::{future::Future, num::NonZeroU32, time::Duration};
+use std::{error::Error as _, future::Future, num::NonZeroU32, time::Duration};
 
 use headwater_otel::names;
 use headwater_proto::Millis;
@@ -13,10 +13,12 @@ use headwater_stream::{
 use metrics::{counter, histogram};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
+    ROLE,
     channel::{Channel, DELIVERY_TIMEOUT, Failure},
+    complaints::Complaints,
     decide::{Notification, decide},
     faults::{FailRate, INJECTED},
     ledger::{Claim, Lease, Ledger},
@@ -39,6 +41,7 @@ pub(crate) struct Handler<N, L, C> {
     pub(crate) fail_rate: FailRate,
     /// Ends the waiting for a ledger that is away.
     pub(crate) shutdown: CancellationToken,
+    pub(crate) complaints: Complaints,
 }
 
 impl<N: Channel, L: Ledger, C: Clock> EventHandler for Handler<N, L, C> {
@@ -83,22 +86,29 @@ impl<N: Channel, L: Ledger, C: Clock> Handler<N, L, C> {
     async fn deliver(&self, lease: &Lease, notification: &Notification, attempt: u32) -> Result<(), Failure> {
         let kind = lease.key.kind.as_str();
         if self.fail_rate.strikes(lease.key, attempt) {
-            counter!(names::NOTIFICATION_INJECTED_FAILURES, names::NOTIFICATION_KIND => kind).increment(1);
+            counter!(names::NOTIFICATION_INJECTED_FAILURES, names::ROLE => ROLE, names::NOTIFICATION_KIND => kind)
+                .increment(1);
             return Err(Failure::NotDelivered { reason: INJECTED, source: None });
         }
         let started = Instant::now();
         let delivered = timeout(DELIVERY_TIMEOUT, self.channel.deliver(notification)).await;
-        histogram!(names::NOTIFICATION_DELIVERY_DURATION, names::NOTIFICATION_CHANNEL => N::NAME)
+        histogram!(names::NOTIFICATION_DELIVERY_DURATION, names::ROLE => ROLE, names::NOTIFICATION_CHANNEL => N::NAME)
             .record(started.elapsed().as_secs_f64());
         delivered.unwrap_or(Err(Failure::Unknown { reason: "timeout", source: None })).inspect_err(|failure| {
-            let cause = std::error::Error::source(failure).map(tracing::field::display);
-            warn!(notification = %lease.key, attempt, channel = N::NAME, %failure, cause, "notification failed");
+            if self.complaints.due(self.clock.now()) {
+                let cause = failure.source().map(tracing::field::display);
+                warn!(notification = %lease.key, attempt, channel = N::NAME, %failure, cause, "delivery failed");
+            }
         })?;
-        counter!(names::NOTIFICATIONS_DELIVERED, names::NOTIFICATION_KIND => kind, names::NOTIFICATION_CHANNEL => N::NAME)
-            .increment(1);
+        counter!(
+            names::NOTIFICATIONS_DELIVERED,
+            names::ROLE => ROLE, names::NOTIFICATION_KIND => kind, names::NOTIFICATION_CHANNEL => N::NAME
+        )
+        .increment(1);
         if lease.taken_over {
-            counter!(names::NOTIFICATION_POSSIBLE_DUPLICATES, names::NOTIFICATION_KIND => kind).increment(1);
-            warn!(notification = %lease.key, "possible duplicate: an earlier delivery was begun and not marked");
+            counter!(names::NOTIFICATION_POSSIBLE_DUPLICATES, names::ROLE => ROLE, names::NOTIFICATION_KIND => kind)
+                .increment(1);
+            info!(notification = %lease.key, "possible duplicate: an earlier delivery was begun and not marked");
         }
         Ok(())
     }
@@ -127,7 +137,9 @@ impl<N: Channel, L: Ledger, C: Clock> Handler<N, L, C> {
                 Err(error) => error,
             };
             let pause = RetryPolicy::UNTIL_UP.wait(attempt, fastrand::f64())?;
-            warn!(dependency = error.dependency, cause = %error.source, ?pause, "unavailable; trying again");
+            if self.complaints.due(self.clock.now()) {
+                warn!(dependency = error.dependency, cause = %error.source, ?pause, "unavailable; trying again");
+            }
             tokio::select! {
                 () = self.shutdown.cancelled() => return None,
                 () = sleep(pause) => {}

@@ -1,5 +1,6 @@
 //! Tells users what happened to their accounts: user.events -> rule -> claim -> channel -> mark.
 pub mod channel;
+mod complaints;
 mod config;
 pub mod decide;
 pub mod faults;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 pub use config::{ChannelConfig, Config};
 
 use channel::{Channel, FileChannel, WebhookChannel};
+use complaints::Complaints;
 use config::{Checked, CheckedChannel};
 use handler::Handler;
 use ledger::Ledger;
@@ -84,5 +86,6 @@ fn handler<N: Channel, L: Ledger>(
         warning_threshold: rules.warning_threshold,
         fail_rate: rules.fail_rate,
         shutdown: shutdown.clone(),
+        complaints: Complaints::new(),
     })
 }

@@ -92,6 +92,7 @@ fn handler<L: Ledger>(channel: &Recorder, ledger: &L) -> Handler<Recorder, L, To
         warning_threshold: NonZeroU32::MIN,
         fail_rate: FailRate::new(0.0).unwrap(),
         shutdown: CancellationToken::new(),
+        complaints: Complaints::new(),
     }
 }
 
