@@ -15,10 +15,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::FutureExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use headwater_otel::names;
 use http::{HeaderValue, Method, StatusCode, header};
+use http_body_util::{BodyStream, StreamBody};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body, transport::server::TcpConnectInfo};
 use tower::{Layer, Service};
 
@@ -39,6 +41,7 @@ pub(crate) struct Door {
     pub(crate) room: Arc<Semaphore>,
     pub(crate) longest: Duration,
     pub(crate) rate: Option<Arc<Mutex<RateLimit>>>,
+    pub(crate) shutdown: CancellationToken,
 }
 
 #[derive(Clone)]
@@ -72,8 +75,8 @@ where
         let path = self.door.json.get_key_value(request.uri().path()).map(|(path, handler)| (*path, handler.clone()));
         let answer: Pin<Box<dyn Future<Output = http::Response<Body>> + Send>> = match (spoken(&request), path) {
             (Spoken::Grpc, _) if is_about_the_server(&request) => {
-                let answer = self.grpc.call(request);
-                Box::pin(async move { answer.await.unwrap_or_else(|never| match never {}) })
+                let answer = self.grpc.call(request.map(|body| until(self.door.shutdown.clone(), body)));
+                Box::pin(answer.map(|Ok(response)| response))
             }
             (Spoken::Grpc, path) => {
                 let (path, client) = (path.map(|(path, _)| path), client(&request));
@@ -187,6 +190,12 @@ fn turned_away<B>(request: &http::Request<B>, known: bool) -> http::Response<Bod
     let mut response = connect::error_under(StatusCode::UNSUPPORTED_MEDIA_TYPE, Status::unimplemented(message));
     response.headers_mut().insert("accept-post", HeaderValue::from_static("application/json, application/grpc"));
     response
+}
+
+/// The request, but for what comes after shutdown: clients keep a reflection stream open for as long as they live, and
+/// it must not hold up the drain.
+fn until(shutdown: CancellationToken, request: Body) -> Body {
+    Body::new(StreamBody::new(BodyStream::new(request).take_until(shutdown.cancelled_owned())))
 }
 
 /// Unary RPCs only: for a stream the time to its first answer says nothing.

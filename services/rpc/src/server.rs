@@ -81,6 +81,7 @@ pub async fn serve(
         json,
         room: Arc::new(Semaphore::new(config.in_flight)),
         longest: config.unary_deadline,
+        shutdown: shutdown.clone(),
         rate: config.rate_limit.map(|per_second| Arc::new(Mutex::new(RateLimit::new(per_second)))),
     };
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE_INTERVAL));

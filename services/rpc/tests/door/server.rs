@@ -154,6 +154,17 @@ async fn reflection_names_the_services_and_gives_their_files_unless_switched_off
 }
 
 #[tokio::test]
+async fn an_open_reflection_stream_does_not_hold_up_the_drain() {
+    let running = Running::start(ServerConfig::default()).await;
+    let (_keeps_it_open, requests) = mpsc::channel(1);
+    let mut client = ServerReflectionClient::new(running.channel().await);
+    let mut answers = client.server_reflection_info(ReceiverStream::new(requests)).await.unwrap().into_inner();
+    running.shutdown.cancel();
+    assert!(soon("the end of the stream", answers.next()).await.is_none());
+    soon("the end of the server", running.served).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_drain_lets_open_calls_end_but_not_for_ever() {
     let running = Running::start(ServerConfig::default()).await;
     let mut client = running.grpc().await;
