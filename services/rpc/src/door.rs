@@ -38,7 +38,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 pub(crate) struct Door {
     /// By path; at the same time the list of unary RPCs.
     pub(crate) json: Arc<HashMap<&'static str, Handler>>,
+    /// A permit per call in flight.
     pub(crate) room: Arc<Semaphore>,
+    /// The deadline of a unary call.
     pub(crate) longest: Duration,
     pub(crate) rate: Option<Arc<Mutex<RateLimit>>>,
     pub(crate) shutdown: CancellationToken,
@@ -73,19 +75,17 @@ where
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let path = self.door.json.get_key_value(request.uri().path()).map(|(path, handler)| (*path, handler.clone()));
-        let answer: Pin<Box<dyn Future<Output = http::Response<Body>> + Send>> = match (spoken(&request), path) {
+        match (spoken(&request), path) {
             (Spoken::Grpc, _) if is_about_the_server(&request) => {
-                let answer = self.grpc.call(request.map(|body| until(self.door.shutdown.clone(), body)));
-                Box::pin(answer.map(|Ok(response)| response))
+                Box::pin(self.grpc.call(request.map(|body| until(self.door.shutdown.clone(), body))))
             }
             (Spoken::Grpc, path) => {
                 let (path, client) = (path.map(|(path, _)| path), client(&request));
-                Box::pin(self.door.clone().grpc(path, client, self.grpc.call(request)))
+                Box::pin(self.door.clone().grpc(path, client, self.grpc.call(request)).map(Ok))
             }
-            (Spoken::Json, Some((path, handler))) => Box::pin(self.door.clone().json(path, handler, request)),
-            (_, path) => Box::pin(std::future::ready(turned_away(&request, path.is_some()))),
-        };
-        Box::pin(answer.map(Ok))
+            (Spoken::Json, Some((path, handler))) => Box::pin(self.door.clone().json(path, handler, request).map(Ok)),
+            (_, path) => Box::pin(std::future::ready(Ok(turned_away(&request, path.is_some())))),
+        }
     }
 }
 
