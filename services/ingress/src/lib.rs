@@ -96,8 +96,8 @@ impl<S: Store> Ingress<S> {
     /// refused, those in work are answered, and what is not yet in the log stays in the outbox.
     pub async fn run(self, log: Log, readiness: Component, shutdown: CancellationToken) -> Result<(), Error> {
         let Self { api: _, store, clock, workers: lanes, committed, calls, draining, request_id_days } = self;
-        // lanes and relay outlive the calls
-        let stop = CancellationToken::new();
+        // lanes and relay outlive the calls; the others end with shutdown, or with the first worker that ends by itself
+        let (stop, ending) = (CancellationToken::new(), shutdown.child_token());
         let mut workers = JoinSet::new();
         for lane in lanes {
             let stop = stop.clone();
@@ -111,9 +111,9 @@ impl<S: Store> Ingress<S> {
             ConsumerConfig { group: topics::ACCOUNT_STATUS, role: "ingress", positions: store.positions(), ..consumer };
         let relaying = relay::run(store.clone(), consumer.kafka.clone(), clock.clone(), committed, stop.clone());
         workers.spawn(relaying);
-        workers.spawn(expire(store.clone(), clock, request_id_days, shutdown.child_token()));
+        workers.spawn(expire(store.clone(), clock, request_id_days, ending.clone()));
         let handler = AccountStatus::new(store);
-        let consuming = run_batches(consumer, handler, dead_letters, consumer_readiness, shutdown.child_token());
+        let consuming = run_batches(consumer, handler, dead_letters, consumer_readiness, ending.clone());
         workers.spawn(async { consuming.await.map_err(Error::from) });
 
         readiness.ready();
@@ -124,6 +124,7 @@ impl<S: Store> Ingress<S> {
             Some(ended) = workers.join_next() => ended.map_err(Error::Worker).flatten().and(Err(Error::Ended)),
         };
         readiness.not_ready("shutting down");
+        ending.cancel();
         draining.cancel();
         calls.close();
         if time::timeout(DRAIN, calls.wait()).await.is_err() {

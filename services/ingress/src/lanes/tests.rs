@@ -4,9 +4,11 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use futures::{StreamExt, stream};
 use headwater_proto::{Day, EventId, EventType, UserId, v1, v1::user_actions_server::UserActions};
 use headwater_stream::Positions;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Request;
 
 use crate::{
@@ -14,7 +16,7 @@ use crate::{
     action::Answer,
     lanes::{Failure, Reply},
     outbox::{Outbox, OutboxRow, Waiting},
-    testing::{event_id, reason, record, running_with, story},
+    testing::{event_id, origin, reason, record, running_with, story},
     users::{Authentication, Credentials, Keys, Snapshot, User, Who, Writes},
 };
 
@@ -233,4 +235,39 @@ async fn a_full_lane_and_a_store_that_is_away_are_told() {
     let request = v1::GetUserRequest { user_id: "ada".into() };
     let refused = running.api.get_user(Request::new(request)).await.unwrap_err();
     assert_eq!(reason(&refused), "STORE_UNAVAILABLE");
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_the_store_fails_and_nothing_behind_the_gap_is_accepted() {
+    let store = Gated::open().await;
+    let running = running_with(one_lane(8_192), store.clone()).await;
+    let request = |number: u8| v1::RecordActionRequest {
+        event_id: event_id(number).to_string(),
+        event_type: "user.login_failed".into(),
+        user_id: "ada".into(),
+        ..Default::default()
+    };
+    let (sender, requests) = mpsc::unbounded_channel();
+    let mut answers = running.api.record_all(UnboundedReceiverStream::new(requests), origin()).unwrap();
+    store.gate.add_permits(1);
+    sender.send(Ok(request(0))).unwrap();
+    assert_eq!(answers.next().await.unwrap().unwrap().status, None);
+
+    store.down.store(true, Ordering::SeqCst);
+    (1..50).for_each(|number| sender.send(Ok(request(number))).unwrap());
+    store.gate.add_permits(1);
+    let failed = answers.next().await.unwrap().unwrap();
+    assert_eq!((failed.index, failed.status.unwrap().code), (1, tonic::Code::Unavailable as i32));
+    store.down.store(false, Ordering::SeqCst); // healed, with half of the stream unread
+    store.gate.add_permits(64);
+    (50..100).for_each(|number| sender.send(Ok(request(number))).unwrap());
+    let mut rest: Vec<_> = answers.collect().await;
+    assert_eq!(rest.pop().unwrap().unwrap_err().code(), tonic::Code::Unavailable, "the stream ends");
+    assert!(rest.iter().all(|answer| answer.as_ref().unwrap().status.is_some()), "{rest:?}");
+    assert_eq!(story(&store, "ada").await, ["login_failed"], "accepted is a prefix of what was sent");
+
+    let again = stream::iter((1..100).map(move |number| Ok(request(number))));
+    let again: Vec<_> = running.api.record_all(again, origin()).unwrap().collect().await;
+    assert!(again.iter().all(|answer| answer.as_ref().unwrap().status.is_none()), "{again:?}");
+    assert_eq!(story(&store, "ada").await.len(), 100);
 }
