@@ -59,3 +59,59 @@ fn shown(outcome: verdict::Outcome) -> Outcome {
         verdict::Outcome::StaleEpoch => Outcome::Skip("stale_epoch"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{event_id, now, user_id};
+    use headwater_proto::v1::{self, EventEnvelope};
+    use headwater_stream::{Headers, Position};
+    use prost::Message;
+
+    fn decoded(event_type: EventType, detail: Option<Detail>) -> Result<Decoded<Verdict>, &'static str> {
+        let event = Event {
+            id: event_id(1),
+            event_type,
+            user_id: user_id("ada"),
+            occurred_at: now(),
+            received_at: now(),
+            email: None,
+            ip: None,
+            user_agent: None,
+            session_id: None,
+            causation_id: None,
+            correlation_id: None,
+            source: "/fraud".into(),
+            detail,
+        };
+        let value = EventEnvelope::from(event).encode_to_vec();
+        let record = Record {
+            topic: "user.events",
+            position: Position { partition: 0, offset: 0 },
+            timestamp: None,
+            key: Some(b"ada"),
+            value: Some(&value),
+            headers: Headers::Slice(&[]),
+        };
+        AccountStatus::<crate::SqliteStore>::decode(&record).map_err(|poison| poison.reason)
+    }
+
+    #[test]
+    fn only_verdicts_are_taken_and_one_without_its_epoch_is_poison() {
+        let detail = || Some(Detail::Verdict(v1::Verdict { status_epoch: 7, ..Default::default() }));
+        for event_type in EventType::ALL {
+            let expected = match event_type {
+                EventType::UserFlagged => Some(Status::Flagged),
+                EventType::UserPasswordResetRequired => Some(Status::PasswordResetRequired),
+                EventType::UserSuspended => Some(Status::Suspended),
+                _ => None,
+            };
+            let expected = match expected {
+                Some(status) => Decoded::Item(Verdict { id: event_id(1), user_id: user_id("ada"), status, epoch: 7 }),
+                None => Decoded::Skip("not_a_verdict"),
+            };
+            assert_eq!(decoded(event_type, detail()), Ok(expected));
+        }
+        assert_eq!(decoded(EventType::UserSuspended, None), Err("no_verdict"));
+    }
+}
