@@ -14,7 +14,7 @@ pub use error::Error;
 pub use roles::Role;
 pub use up::Platform;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 use headwater_otel::TelemetryConfig;
@@ -31,7 +31,7 @@ const RUNTIME_END: Duration = Duration::from_secs(1);
     version,
     after_help = "Settings are flags, variables or keys of headwater.toml: see --help."
 )]
-pub struct Cli {
+struct Cli {
     #[command(subcommand)]
     verb: Verb,
     /// Instead of headwater.toml in the working folder.
@@ -59,8 +59,19 @@ enum Verb {
     },
 }
 
+/// The whole program, as every binary of it calls it: what went wrong goes to stderr, how it went is the exit code.
+pub fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("headwater: {}", error.story());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
 /// Does what was asked for, on a runtime of its own.
-pub fn run(cli: Cli) -> Result<(), Error> {
+fn run(cli: Cli) -> Result<(), Error> {
     let resolved = Sources::gather(cli.flags.0, cli.config.as_deref())?.resolve()?;
     let settings = Settings::parse(&resolved)?;
     if matches!(cli.verb, Verb::Config) {
