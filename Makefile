@@ -28,6 +28,7 @@ build: ## the program, in $(CARGO_TARGET_DIR)/release/headwater
 
 # one profile for programs and tests, clippy's build scripts included: librdkafka is compiled once
 test: lint ## everything that must pass, a line per suite
+	@deploy/tools install grpcurl
 	@.ci/suite tests cargo test --workspace --release --locked --no-fail-fast
 
 lint: ## formats, clippy, licences and bans of dependencies, the contract

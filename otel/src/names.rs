@@ -56,6 +56,21 @@ pub const PRODUCER_FAILED: &str = "headwater.producer.failed";
 /// Gauge: records enqueued and not yet reported.
 pub const PRODUCER_QUEUED: &str = "headwater.producer.queued";
 
+// spans: their contexts travel as `traceparent`, in gRPC metadata and Kafka headers
+
+/// One call at a door, unary or a stream up to its first answer; its attribute [`RPC_METHOD`] tells which.
+pub const SPAN_CALL: &str = "call";
+/// One transaction of an ingress lane.
+pub const SPAN_COMMIT: &str = "commit";
+/// One outbox row on its way into the log.
+pub const SPAN_SEND: &str = "send user.events";
+/// One batch, or one attempt at one record, in a consumer.
+pub const SPAN_PROCESS: &str = "process user.events";
+/// Attribute: records in a batch.
+pub const BATCH_MESSAGE_COUNT: &str = "messaging.batch.message_count";
+/// Attribute: the W3C trace context that the work belongs to.
+pub const TRACE_PARENT: &str = crate::TraceContext::HEADER;
+
 // the relay
 
 /// Gauge: rows in the outbox.

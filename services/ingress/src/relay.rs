@@ -29,7 +29,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{Instrument as _, debug_span, error, info, warn};
 
 use crate::{
     Error, StoreError,
@@ -173,7 +173,8 @@ impl<O: Outbox> Relay<O> {
             let rows = rows?;
             more |= !rows.is_empty();
             for row in rows {
-                self.produce(row).await?;
+                let span = debug_span!(names::SPAN_SEND, { names::BATCH_MESSAGE_COUNT } = row.records);
+                self.produce(row).instrument(span).await?;
             }
         }
         if !more && self.reports.is_empty() {

@@ -16,13 +16,14 @@ use std::{
 };
 
 use futures::{FutureExt as _, StreamExt as _};
-use headwater_otel::names;
+use headwater_otel::{TraceContext, names};
 use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyStream, StreamBody};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body, transport::server::TcpConnectInfo};
 use tower::{Layer, Service};
+use tracing::{Instrument as _, Span, debug_span};
 
 use crate::{
     Reason, connect,
@@ -80,8 +81,8 @@ where
                 Box::pin(self.grpc.call(request.map(|body| until(self.door.shutdown.clone(), body))))
             }
             (Spoken::Grpc, path) => {
-                let (path, client) = (path.map(|(path, _)| path), client(&request));
-                Box::pin(self.door.clone().grpc(path, client, self.grpc.call(request)).map(Ok))
+                let (path, trace, client) = (path.map(|(path, _)| path), trace(&request), client(&request));
+                Box::pin(self.door.clone().grpc(path, trace, client, self.grpc.call(request)).map(Ok))
             }
             (Spoken::Json, Some((path, handler))) => Box::pin(self.door.clone().json(path, handler, request).map(Ok)),
             (_, path) => Box::pin(std::future::ready(Ok(turned_away(&request, path.is_some())))),
@@ -93,11 +94,13 @@ impl Door {
     async fn grpc(
         self,
         path: Option<&'static str>,
+        trace: Option<TraceContext>,
         client: Option<IpAddr>,
         answer: impl Future<Output = Result<http::Response<Body>, Infallible>>,
     ) -> http::Response<Body> {
         let started = Instant::now();
-        let answer = self.admit(client, self.longest, answer.map(|Ok(response)| Ok::<_, Status>(response))).await;
+        let answer = answer.map(|Ok(response)| Ok::<_, Status>(response));
+        let answer = self.admit(client, self.longest, answer).instrument(call(path, trace)).await;
         let response = answer.unwrap_or_else(Status::into_http);
         let code = match response.headers().get(Status::GRPC_STATUS) {
             Some(code) => Code::from_bytes(code.as_bytes()),
@@ -110,7 +113,10 @@ impl Door {
     async fn json(self, path: &'static str, handler: Handler, request: http::Request<Body>) -> http::Response<Body> {
         let started = Instant::now();
         let answer = match json::time_allowed(request.headers(), self.longest) {
-            Ok(allowed) => self.admit(client(&request), allowed, handler(request)).await,
+            Ok(allowed) => {
+                let call = call(Some(path), trace(&request));
+                self.admit(client(&request), allowed, handler(request)).instrument(call).await
+            }
             Err(refused) => Err(refused),
         };
         measure("connectrpc", Some(path), answer.as_ref().map_or_else(json::Refused::code, |_| Code::Ok), started);
@@ -167,6 +173,15 @@ fn spoken<B>(request: &http::Request<B>) -> Spoken {
 
 fn client<B>(request: &http::Request<B>) -> Option<IpAddr> {
     Some(request.extensions().get::<TcpConnectInfo>()?.remote_addr()?.ip())
+}
+
+fn trace<B>(request: &http::Request<B>) -> Option<TraceContext> {
+    TraceContext::from_header(request.headers().get(TraceContext::HEADER)?.as_bytes())
+}
+
+/// The span of a call; streaming RPCs are not in the table and go without a name.
+fn call(path: Option<&'static str>, trace: Option<TraceContext>) -> Span {
+    debug_span!(names::SPAN_CALL, { names::RPC_METHOD } = path, { names::TRACE_PARENT } = trace.map(display))
 }
 
 /// Health and reflection: never shed, never counted.

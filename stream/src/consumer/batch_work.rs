@@ -2,6 +2,7 @@
 //! batches and revocations in order and tries a batch until its store takes it.
 use std::{collections::BTreeMap, mem, time::Instant};
 
+use headwater_otel::names;
 use tokio::{runtime::Handle, sync::mpsc, time};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, debug_span, info, warn};
@@ -157,7 +158,7 @@ async fn handle<H: BatchHandler>(
         match command {
             Command::Revoked(partitions) => handler.revoked(&partitions),
             Command::Apply { mut batch, epoch } => {
-                let span = debug_span!("batch", role, records = batch.len());
+                let span = debug_span!(names::SPAN_PROCESS, role, { names::BATCH_MESSAGE_COUNT } = batch.len());
                 let applied = apply(&mut handler, &mut batch, &mut commands, &desk).instrument(span).await;
                 let Some(outcomes) = applied else { return };
                 desk.say(Message::Work(Report::Applied { batch, outcomes, epoch }));

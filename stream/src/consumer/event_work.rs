@@ -3,9 +3,11 @@
 use std::{sync::Arc, time::Instant};
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
+use headwater_otel::names;
 use headwater_proto::Millis;
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument as _, debug_span};
 
 use super::{
     ConsumerConfig,
@@ -194,7 +196,9 @@ async fn handle<H: EventHandler>(
                 let Some(attempt) = attempt else { return };
                 let handler = handler.clone();
                 running.push(async move {
-                    let verdict = handler.handle(&attempt.job.delivery).await;
+                    let delivery = &attempt.job.delivery;
+                    let span = debug_span!(names::SPAN_PROCESS, { names::TRACE_PARENT } = delivery.trace.map(display));
+                    let verdict = handler.handle(delivery).instrument(span).await;
                     Report { attempt, verdict }
                 });
             }

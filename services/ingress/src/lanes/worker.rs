@@ -11,7 +11,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{Instrument as _, debug, debug_span, warn};
 
 use super::queue::{Failure, Lanes, Queue, Queued};
 use crate::{
@@ -66,7 +66,8 @@ impl<S: Store> Worker<S> {
                 () = stop.cancelled() => return,
             }
             let group = self.unbroken(&mut waiting);
-            self.commit(group).await;
+            let span = debug_span!(names::SPAN_COMMIT, { names::BATCH_MESSAGE_COUNT } = group.actions.len());
+            self.commit(group).instrument(span).await;
         }
     }
 
