@@ -62,7 +62,7 @@ fn whose_fault_it_is_shows_in_the_exit_code_and_the_message_says_what_to_do() {
         (&["config", "--config", "missing.toml"], &[], 2, "missing.toml: cannot be read"),
         (&["serve", "analytics"], &[], 2, "analytics needs KAFKA_BROKERS, analytics needs MONGODB_URI"),
         (&["serve", "ingress"], &[KAFKA], 2, "ingress needs DATABASE_URL"),
-        (&["serve", "ingress"], &[KAFKA, ("DATABASE_URL", "postgres://db")], 2, "no adapter for PostgreSQL yet"),
+        (&["serve", "ingress"], &[KAFKA, ("DATABASE_URL", "mysql://db")], 2, "DATABASE_URL: must be a PostgreSQL URL"),
         (&["up"], &[("MONGODB_URI", "mongodb://db")], 2, "no adapter for MongoDB yet"),
         (&["topics", "apply"], &[], 2, "KAFKA_BROKERS is not set"),
         (&["topics", "apply"], &[KAFKA], 3, NO_BROKER),

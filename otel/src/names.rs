@@ -77,6 +77,8 @@ pub const TRACE_PARENT: &str = crate::TraceContext::HEADER;
 pub const OUTBOX_ROWS: &str = "headwater.outbox.rows";
 /// Gauge, seconds: age of the oldest row in the outbox; 0 where it is empty.
 pub const OUTBOX_OLDEST_AGE: &str = "headwater.outbox.oldest.age";
+/// Gauge: shards of the outbox that this relay publishes.
+pub const RELAY_SHARDS: &str = "headwater.relay.shards";
 /// Counter: times that the relay gave up what was in flight and read the outbox anew, by [`REASON`].
 pub const RELAY_RESTARTS: &str = "headwater.relay.restarts";
 

@@ -41,9 +41,9 @@ pub(crate) struct Services {
 
 impl Services {
     /// Opens the stores. Every configuration is checked here, before anything runs.
-    pub(crate) async fn open(around: Surroundings) -> Result<Self, Error> {
+    pub(crate) async fn open(around: Surroundings, roles: &[Role]) -> Result<Self, Error> {
         Ok(Self {
-            ingress: ingress::Ingress::open(&around).await?,
+            ingress: ingress::Ingress::open(&around, roles.contains(&Role::Ingress)).await?,
             analytics: analytics::Analytics::open(&around)?,
             fraud: fraud::Fraud::open(&around)?,
             notification: notification::Notification::open(&around)?,
