@@ -16,13 +16,8 @@ use crate::{
     Config, SqliteStore, Store, StoreError,
     action::Answer,
     lanes::{Failure, Reply},
-<<<<<<< HEAD
-    outbox::{Outbox, OutboxRow, Waiting},
-    testing::{event_id, origin, reason, record, running_with, story},
-=======
     outbox::{Lease, Outbox, OutboxRow, SentRow, Waiting},
-    testing::{event_id, reason, record, running_with, story},
->>>>>>> 3f5f1fa (Keep users in PostgreSQL where DATABASE_URL is set, and share the relay by leases: what is acknowledged survives, several instances work on it)
+    testing::{event_id, origin, reason, record, running_with, story},
     users::{Authentication, Credentials, Keys, Snapshot, User, Who, Writes},
 };
 

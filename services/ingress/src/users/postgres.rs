@@ -43,7 +43,7 @@ pub struct PostgresStore {
 /// Of one instance: the lanes, the relay's shards, account status, calls.
 const MAX_CONNECTIONS: u32 = 16;
 /// For a connection of the pool. What waits longer fails and is told so.
-const ACQUIRE: Duration = Duration::from_secs(3);
+const ACQUIRE: Duration = Duration::from_secs(4);
 /// At the start, for the first connection.
 const CONNECT: Duration = Duration::from_secs(10);
 /// A connection that was idle for so long is asked whether it lives.
@@ -84,18 +84,22 @@ impl PostgresStore {
 
     /// Connects and brings the tables up to date; of several instances that start together, one does.
     pub async fn open(url: &str) -> Result<Self, OpenError> {
+        Self::open_with(url, MAX_CONNECTIONS).await
+    }
+
+    async fn open_with(url: &str, connections: u32) -> Result<Self, OpenError> {
         let options = options(url)?;
         let address = format!("{}:{}", options.get_host(), options.get_port());
         let unreachable = |source| OpenError::Unreachable { address: address.clone(), source };
         let connecting = timeout(CONNECT, PgConnection::connect_with(&options)).await;
         let mut first = connecting.map_err(|_| unreachable(Error::PoolTimedOut))?.map_err(unreachable)?;
         let files = [(1, "users", include_str!("../../migrations/postgres/0001_users.sql"))];
-        let migrated = migrations(&files).run(&mut first).await;
+        let migrated = migrations(&files).run_direct(None, &mut first, false).await;
         migrated.map_err(|source| OpenError::Migration { address: address.clone(), source })?;
         outbox::make_shards(&mut first).await.map_err(unreachable)?;
         let _ = first.close().await; // it has done its work
         let pool = PgPoolOptions::new()
-            .max_connections(MAX_CONNECTIONS)
+            .max_connections(connections)
             .acquire_timeout(ACQUIRE)
             .test_before_acquire(false)
             .before_acquire(|connection, meta| {
