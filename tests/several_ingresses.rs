@@ -112,8 +112,13 @@ impl Database {
     }
 }
 
+/// A user and an event of this run, also on a broker that has seen others.
+fn name(user: u32) -> String {
+    format!("user-{}-{user}", std::process::id())
+}
+
 fn id(user: u32, number: u32) -> String {
-    EventId::from_bytes((u128::from(user) << 64 | u128::from(number)).to_be_bytes()).to_string()
+    EventId::from_bytes([0; 16]).derive(&format!("{} {number}", name(user))).to_string()
 }
 
 /// Sends a user's events in order, each until it is accepted, whoever answers.
@@ -122,7 +127,7 @@ async fn act(mut ingresses: Vec<UserActionsClient<Channel>>, user: u32) {
         let request = RecordActionRequest {
             event_id: id(user, number),
             event_type: "user.logged_in".into(),
-            user_id: format!("user-{user}"),
+            user_id: name(user),
             ..Default::default()
         };
         let since = Instant::now();
@@ -183,7 +188,7 @@ async fn one_of_two_ingresses_is_killed_and_the_log_has_exactly_what_was_accepte
     .await;
 
     let (mut log, mut seen) = (BTreeMap::<String, Vec<String>>::new(), HashSet::new());
-    let ours: HashSet<String> = (0..USERS).map(|user| format!("user-{user}")).collect();
+    let ours: HashSet<String> = (0..USERS).map(name).collect();
     for record in read_topic(&kafka, USER_EVENTS.name).await.unwrap() {
         let id = String::from_utf8(record.header("ce_id").expect("an id").to_vec()).unwrap();
         if ours.contains(&record.key_text()) && seen.insert(id.clone()) {
@@ -192,7 +197,7 @@ async fn one_of_two_ingresses_is_killed_and_the_log_has_exactly_what_was_accepte
     }
     for user in 0..USERS {
         let expected: Vec<String> = (0..EVENTS).map(|number| id(user, number)).collect();
-        let logged = &log[&format!("user-{user}")];
+        let logged = &log[&name(user)];
         assert!(*logged == expected, "user-{user}: {} of {EVENTS} events, or not in order", logged.len());
     }
     database.administer(format!("DROP SCHEMA {} CASCADE", database.schema)).await;

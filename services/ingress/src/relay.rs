@@ -208,15 +208,18 @@ impl<O: Outbox + Clone> Relay<O> {
     }
 
     fn hold(&mut self, lease: impl Fn(i32) -> Option<Lease>) -> Result<(), Failure> {
-        let mut in_flight = false;
+        let (mut in_flight, mut taken, mut lost) = (false, Vec::new(), Vec::new());
         for (partition, shard) in (0..).zip(&mut self.shards) {
-            let (before, lease) = (shard.lease(), lease(partition));
+            let (before, lease) = (shard.lease().is_some(), lease(partition));
             in_flight |= shard.leased(lease);
-            match (before, lease) {
-                (None, Some(Lease { token, .. })) => info!(partition, token, "the relay has a shard"),
-                (Some(_), None) => info!(partition, "the relay no longer has a shard"),
+            match (before, lease.is_some()) {
+                (false, true) => taken.push(partition),
+                (true, false) => lost.push(partition),
                 _ => {}
             }
+        }
+        if !taken.is_empty() || !lost.is_empty() {
+            info!(?taken, ?lost, "the relay's shards have changed");
         }
         gauge!(names::RELAY_SHARDS).set(self.shards.iter().filter(|shard| shard.lease().is_some()).count() as f64);
         if in_flight { Err(Failure::Lease) } else { Ok(()) }
