@@ -59,14 +59,7 @@ pub(crate) async fn run<O: Outbox>(
     committed: Arc<Notify>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let mut relay = Relay {
-        outbox,
-        producer: Producer::open(&kafka, Patience::Forever)?,
-        backlog: kafka.backlog().cloned(),
-        shards: (0..USER_EVENTS.partitions).map(|_| Shard::default()).collect(),
-        reports: FuturesUnordered::new(),
-        pause: FIRST_PAUSE,
-    };
+    let mut relay = Relay::open(outbox, &kafka)?;
     let [mut poll, mut gauges] = [POLL, GAUGES].map(interval);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     gauges.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -139,6 +132,17 @@ impl Failure {
 }
 
 impl<O: Outbox> Relay<O> {
+    fn open(outbox: O, kafka: &KafkaConfig) -> Result<Self, Error> {
+        Ok(Self {
+            outbox,
+            producer: Producer::open(kafka, Patience::Forever)?,
+            backlog: kafka.backlog().cloned(),
+            shards: (0..USER_EVENTS.partitions).map(|_| Shard::default()).collect(),
+            reports: FuturesUnordered::new(),
+            pause: FIRST_PAUSE,
+        })
+    }
+
     /// Notes this report and all that have come by now.
     async fn reported(&mut self, first: RowReport) -> Result<(), Failure> {
         let mut next = Some(first);
@@ -231,7 +235,8 @@ impl<O: Outbox> Relay<O> {
             }
         });
         let outbound: Vec<OutboundRecord<'_>> = outbound.collect();
-        // in flight from here on, whatever becomes of the call
+        // in flight from here on, whatever becomes of the call; a producer that has a failed row's report for us
+        // takes nothing until it is purged
         shard.produced(id, bytes.len());
         let reports = self.producer.enqueue(outbound).await?;
         self.reports.push(reports.map(move |outcomes| RowReport { partition, id, outcomes }).boxed());
