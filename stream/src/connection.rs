@@ -188,10 +188,12 @@ impl Deliveries {
         batches.report(record, outcome);
     }
 
-    /// Counts the failure and notes where it is the client's last.
+    /// Counts the failure and notes where it is the client's last: with [`Patience::Forever`] each is. (Of a record
+    /// that the broker refuses, a gapless librdkafka says so itself, but only after the report.)
     fn failed(&self, error: &KafkaError) -> SendError {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-        if matches!(code, RDKafkaErrorCode::Fatal | RDKafkaErrorCode::GaplessGuarantee) {
+        let fatal = matches!(code, RDKafkaErrorCode::Fatal | RDKafkaErrorCode::GaplessGuarantee);
+        if fatal || self.patience == Patience::Forever {
             self.broken.store(true, Ordering::Release);
         }
         let error = SendError::from(code);
@@ -213,10 +215,6 @@ impl ProducerContext for Deliveries {
             }
             Err((error, _)) => {
                 let error = self.failed(error);
-                if self.patience == Patience::Forever {
-                    // gapless: librdkafka fails for good, and says so only after this report
-                    self.broken.store(true, Ordering::Release);
-                }
                 self.report(record, Err(error), None);
             }
         }
@@ -231,7 +229,7 @@ impl ClientContext for Deliveries {
     fn error(&self, error: KafkaError, reason: &str) {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
             self.broken.store(true, Ordering::Release);
-            error!(%error, reason, "a producer failed for good; the next record gets a new one");
+            error!(%error, reason, "a producer failed for good; what is sent next gets a new one");
         } else {
             warn!(%error, reason, "a producer has trouble with its broker; it keeps trying");
         }

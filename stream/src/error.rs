@@ -34,6 +34,8 @@ pub enum Error {
     Partitions { topic: String, expected: i32, found: i32 },
     #[error("the producer is closed")]
     Closed,
+    #[error("a record failed and nothing may overtake it; purge the producer, then send again from that record on")]
+    Broken,
     #[error("{unsent} records were not delivered before the deadline of closing the producer")]
     Undelivered { unsent: usize },
     #[error("the kafka consumer of {group} cannot go on: {reason}; start it anew")]

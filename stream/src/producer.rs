@@ -4,8 +4,10 @@
 //! budget is spent or its queue is full, holds everybody behind it. A record that is refused stops its call; nothing
 //! of the same call overtakes it.
 //!
-//! A client that failed for good, or was purged, is replaced at the next enqueue. What it still held is reported as
-//! [`SendError::Purged`], which means unknown: it may or may not be in the log.
+//! A client that was purged is replaced at the next enqueue. What it still held is reported as [`SendError::Purged`],
+//! which means unknown: it may or may not be in the log. So is one that failed for good, with [`Patience::Waiting`].
+//! With [`Patience::Forever`] a failed record is one that the owner sends again, and what he enqueues before he has
+//! read of the failure would stand before it: it gets [`Error::Broken`] until he purges.
 #[cfg(test)]
 mod tests;
 
@@ -193,12 +195,13 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The present client, or a new one where that has failed for good.
+    /// The present client, or a new one where that was purged or may be replaced.
     fn connection(&self) -> Result<Arc<Connection>, Error> {
         let mut state = self.state();
         match &*state {
             State::Closed => return Err(Error::Closed),
             State::Open(connection) if !connection.is_broken() => return Ok(connection.clone()),
+            State::Open(_) if self.patience == Patience::Forever => return Err(Error::Broken),
             State::Open(broken) => {
                 broken.stop();
             }

@@ -3,6 +3,8 @@ use std::time::Duration;
 /// What an operator may choose. The defaults are the ones of RELIABILITY.md.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
+    /// Unary calls in work, with those whose caller has gone; more are OVERLOADED.
+    pub calls: usize,
     /// Transactions in flight at a time; a user is always in the same lane.
     pub lanes: usize,
     /// Actions that may wait in one lane; more are OVERLOADED.
@@ -20,6 +22,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            calls: 2_048,
             lanes: 2,
             lane_capacity: 8_192,
             waiting_passwords: 256,
@@ -34,6 +37,7 @@ impl Config {
     /// The error names the key.
     pub fn validate(&self) -> Result<(), String> {
         let at_least_one = [
+            ("calls", self.calls),
             ("lanes", self.lanes),
             ("lane_capacity", self.lane_capacity),
             ("in_flight_per_stream", self.in_flight_per_stream),

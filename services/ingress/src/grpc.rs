@@ -1,7 +1,8 @@
 //! Receiving: what the outside asks becomes an action, and what came of it an answer.
 //!
 //! A handler only waits. The work of a call runs in a task of its own, so a client that cancels, or whose deadline
-//! passes, never stops a transaction half way: what it asked for happens, or does not, as a whole.
+//! passes, never stops a transaction half way: what it asked for happens, or does not, as a whole. The door forgets
+//! such a call at once, so those in work are counted here once more.
 mod accounts;
 mod refusal;
 mod stream;
@@ -11,6 +12,7 @@ use std::{future::Future, sync::Arc};
 use headwater_proto::{Timestamp, v1, v1::user_actions_server::UserActions};
 use headwater_rpc::{Reason, trace_of};
 use headwater_stream::Clock;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
@@ -41,6 +43,8 @@ pub(crate) struct Shared<S> {
     pub(crate) passwords: Passwords,
     pub(crate) digests: Digests,
     pub(crate) clock: Arc<dyn Clock>,
+    /// A permit per unary call in work.
+    pub(crate) room: Arc<Semaphore>,
     /// Calls and streams in work.
     pub(crate) calls: TaskTracker,
     /// No new call is taken and no stream is read on.
@@ -71,14 +75,25 @@ impl<S: Store> Api<S> {
         Work: Future<Output = Result<T, Status>> + Send + 'static,
     {
         let origin = origin(request.metadata());
-        let answer = match self.shared.draining.is_cancelled() {
-            true => Err(refusal::draining()),
-            false => {
-                let work = self.shared.calls.spawn(work(self.clone(), request.into_inner(), origin));
+        let answer = match self.admit() {
+            Err(refused) => Err(refused),
+            Ok(room) => {
+                let work = work(self.clone(), request.into_inner(), origin);
+                let work = self.shared.calls.spawn(async {
+                    let _room = room;
+                    work.await
+                });
                 work.await.unwrap_or_else(|_| Err(Status::internal("the call ended unexpectedly; the logs say why")))
             }
         };
         answer.inspect_err(refusal::count).map(Response::new)
+    }
+
+    fn admit(&self) -> Result<OwnedSemaphorePermit, Status> {
+        if self.shared.draining.is_cancelled() {
+            return Err(refusal::draining());
+        }
+        self.shared.room.clone().try_acquire_owned().map_err(|_| refusal::overloaded())
     }
 
     fn arrival(&self, origin: Origin) -> Arrival<'_> {

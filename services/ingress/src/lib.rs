@@ -30,7 +30,7 @@ use headwater_proto::{
 use headwater_rpc::{MAX_MESSAGE_BYTES, Services};
 use headwater_stream::{Clock, ConsumerConfig, Producer, run_batches};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, Semaphore},
     task::JoinSet,
     time::{self, MissedTickBehavior},
 };
@@ -82,6 +82,7 @@ impl<S: Store> Ingress<S> {
         let (calls, draining) = (TaskTracker::new(), CancellationToken::new());
         let request_id_days = config.request_id_days;
         let api = Api::new(Shared {
+            room: Arc::new(Semaphore::new(config.calls)),
             passwords: Passwords::new(config.waiting_passwords),
             config,
             store: store.clone(),

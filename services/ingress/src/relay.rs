@@ -65,17 +65,7 @@ pub(crate) async fn run<O: Outbox + Clone>(
     committed: Arc<Notify>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let id = Uuid::new_v4();
-    let mut relay = Relay {
-        id,
-        leasing: leasing(&outbox, id, Duration::ZERO),
-        outbox,
-        producer: Producer::open(&kafka, Patience::Forever)?,
-        backlog: kafka.backlog().cloned(),
-        shards: (0..USER_EVENTS.partitions).map(|_| Shard::default()).collect(),
-        reports: FuturesUnordered::new(),
-        pause: FIRST_PAUSE,
-    };
+    let mut relay = Relay::open(outbox, &kafka)?;
     let [mut poll, mut gauges] = [POLL, GAUGES].map(interval);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     gauges.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -106,7 +96,7 @@ pub(crate) async fn run<O: Outbox + Clone>(
                 };
                 match stepped {
                     Ok(Some(more)) => { due = more; Ok(()) }
-                    Ok(None) => relay.expired(),
+                    Ok(None) => relay.expired().and(Err(Failure::Lease)),
                     Err(failure) => Err(failure),
                 }
             }
@@ -187,6 +177,20 @@ impl Failure {
 }
 
 impl<O: Outbox + Clone> Relay<O> {
+    fn open(outbox: O, kafka: &KafkaConfig) -> Result<Self, Error> {
+        let id = Uuid::new_v4();
+        Ok(Self {
+            id,
+            producer: Producer::open(kafka, Patience::Forever)?,
+            backlog: kafka.backlog().cloned(),
+            leasing: leasing(&outbox, id, Duration::ZERO),
+            outbox,
+            shards: (0..USER_EVENTS.partitions).map(|_| Shard::default()).collect(),
+            reports: FuturesUnordered::new(),
+            pause: FIRST_PAUSE,
+        })
+    }
+
     /// When the first lease ends unless it is renewed.
     fn expiry(&self) -> Option<Instant> {
         self.shards.iter().filter_map(Shard::until).min()
@@ -334,7 +338,8 @@ impl<O: Outbox + Clone> Relay<O> {
             }
         });
         let outbound: Vec<OutboundRecord<'_>> = outbound.collect();
-        // in flight from here on, whatever becomes of the call
+        // in flight from here on, whatever becomes of the call; a producer that has a failed row's report for us
+        // takes nothing until it is purged
         shard.produced(id, bytes.len());
         let reports = self.producer.enqueue(outbound).await?;
         self.reports.push(reports.map(move |outcomes| RowReport { partition, id, outcomes }).boxed());

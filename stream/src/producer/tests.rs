@@ -137,6 +137,9 @@ async fn behind_a_record_that_failed_nothing_is_written_until_somebody_asks_agai
     }
     let reports = in_time("reports", futures::future::join_all(calls)).await.concat();
     assert!(reports.iter().all(Result::is_err), "{reports:?}");
+    assert!(matches!(producer.enqueue([record(b"a", b"early")]).await, Err(Error::Broken)));
+    assert!(matches!(producer.try_enqueue(&[record(b"a", b"early")]), Err(Error::Broken)));
+    producer.purge();
     assert!(send(&producer, &[record(b"a", b"4")]).await[0].is_ok(), "a fresh client");
     let values: Vec<_> =
         read_topic(&config, USER_EVENTS.name).await.unwrap().into_iter().map(|r| r.value.unwrap()).collect();

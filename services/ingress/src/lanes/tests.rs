@@ -1,10 +1,13 @@
 //! Lanes over a store that fails when it is told to.
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use headwater_proto::{Day, EventId, EventType, UserId, v1, v1::user_actions_server::UserActions};
 use headwater_stream::Positions;
 use tokio::sync::{Semaphore, mpsc};
@@ -248,6 +251,25 @@ async fn a_full_lane_and_a_store_that_is_away_are_told() {
     let request = v1::GetUserRequest { user_id: "ada".into() };
     let refused = running.api.get_user(Request::new(request)).await.unwrap_err();
     assert_eq!(reason(&refused), "STORE_UNAVAILABLE");
+}
+
+#[tokio::test]
+async fn a_call_whose_caller_has_gone_keeps_its_place_until_it_is_done() {
+    let store = Gated::open().await;
+    let running = running_with(Config { calls: 1, ..Config::default() }, store.clone()).await;
+    let request =
+        v1::RecordActionRequest { event_type: "user.logged_in".into(), user_id: "ada".into(), ..Default::default() };
+    assert!(running.api.record_action(Request::new(request)).now_or_never().is_none(), "then it is dropped");
+    let account = || running.api.get_user(Request::new(v1::GetUserRequest { user_id: "ada".into() }));
+    assert_eq!(reason(&account().await.unwrap_err()), "OVERLOADED");
+    store.gate.add_permits(1);
+    let done = async {
+        while reason(&account().await.unwrap_err()) != "USER_NOT_FOUND" {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), done).await.expect("room once the action is written");
+    assert_eq!(story(&store, "ada").await, ["logged_in"]);
 }
 
 #[tokio::test]

@@ -202,6 +202,33 @@ async fn a_refused_batch_costs_repetitions_but_no_record_and_no_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_row_overtakes_one_whose_failure_is_not_yet_read() {
+    let rows = Rows::default();
+    let (kafka, config) = embedded();
+    let mut relay = Relay::open(rows.clone(), &config).unwrap();
+    let leases = (&mut relay.leasing).await.unwrap();
+    relay.leased(leases).unwrap();
+    kafka.refuse_next_produce();
+    rows.insert(1, row("ada", "1"));
+    relay.step().await.unwrap();
+    let refused = async {
+        let mut look = interval(Duration::from_millis(5));
+        while relay.producer.in_flight() > 0 {
+            look.tick().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, refused).await.expect("the broker's answer");
+
+    rows.insert(2, row("ada", "2"));
+    let failure = relay.step().await.expect_err("a producer with a failure to tell");
+    relay.recover(failure).await;
+    let running = start((kafka, config), rows);
+    running.empty().await;
+    assert_eq!(running.log().await["ada"], ["1", "2"]);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_outage_leaves_the_rows_where_they_are_until_the_broker_is_back() {
     let rows = Rows::default();
     let running = start(embedded(), rows.clone());
