@@ -22,19 +22,20 @@ pub(super) fn failure(user: u32, number: u32) -> v1::RecordActionRequest {
     }
 }
 
-/// Sends until it is accepted, under one id; how often that took.
-pub(super) async fn insist<S: Store>(api: &Api<S>, request: v1::RecordActionRequest) -> u32 {
+/// Sends until it is accepted, under one id, to one after the other; how often that took.
+pub(super) async fn insist<S: Store>(apis: &[&Api<S>], request: v1::RecordActionRequest) -> u32 {
     let accepting = async {
         let mut attempts = 0;
         let mut pause = tokio::time::interval(Duration::from_millis(5));
-        loop {
+        for api in apis.iter().cycle() {
             pause.tick().await;
             attempts += 1;
             match api.record_action(Request::new(request.clone())).await {
-                Ok(_) => return attempts,
+                Ok(_) => break,
                 Err(refused) => assert_eq!(refused.code(), Code::Unavailable, "{refused:?}"),
             }
         }
+        attempts
     };
     timeout(DEADLINE, accepting).await.expect("accepted in the end")
 }
@@ -75,7 +76,7 @@ async fn a_storm_of_cancelled_calls_leaves_no_open_transaction_and_an_exact_ledg
     let answered = calls.join_all().await.into_iter().flatten().count();
     // behind everything that is still queued
     for user in 0..USERS {
-        insist(&running.api, failure(user, u32::MAX)).await;
+        insist(&[&running.api], failure(user, u32::MAX)).await;
     }
     until("without an open transaction", || async {
         match database.count(IN_TRANSACTION).await {
@@ -104,7 +105,7 @@ async fn what_is_accepted_while_backends_are_killed_is_there_once_and_in_order()
         users.spawn(async move {
             let mut attempts = 0;
             for number in 0..60 {
-                attempts += insist(&api, failure(user, number)).await;
+                attempts += insist(&[&api], failure(user, number)).await;
             }
             attempts
         });
