@@ -54,6 +54,14 @@ pub enum Error {
     Outcomes { expected: usize, found: usize },
     #[error("could not start the consumer's thread")]
     Thread(#[source] std::io::Error),
+    #[error("could not ask the kafka broker about group {group}")]
+    Group {
+        group: String,
+        #[source]
+        source: KafkaError,
+    },
+    #[error("nothing more came from topic {topic}, although partitions {partitions:?} are not at their end")]
+    Silent { topic: String, partitions: Vec<i32> },
     #[error("could not read topic {topic}")]
     Read {
         topic: String,

@@ -90,7 +90,7 @@ impl KafkaConfig {
     pub(crate) fn consumer(&self, group_id: &str, instance: &str) -> ClientConfig {
         let mut config = self.client();
         config
-            .set("client.id", format!("{}-{instance}", self.client_id))
+            .set("client.id", self.client_id_of(instance))
             .set("group.id", group_id)
             .set("group.protocol", "classic")
             .set("partition.assignment.strategy", "cooperative-sticky")
@@ -110,12 +110,12 @@ impl KafkaConfig {
         config
     }
 
-    /// For a reader that joins no group.
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn reader(&self) -> ClientConfig {
+    /// For a reader that joins no group; librdkafka wants an id even where nothing is committed.
+    pub(crate) fn reader(&self, group_id: &str) -> ClientConfig {
         let mut config = self.client();
         config
-            .set("group.id", "headwater-reader") // librdkafka wants one even where nothing is committed
+            .set("group.id", group_id)
+            .set("enable.partition.eof", "true")
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "earliest")
@@ -126,6 +126,15 @@ impl KafkaConfig {
 
     pub(crate) fn admin(&self) -> ClientConfig {
         self.client()
+    }
+
+    fn client_id_of(&self, instance: &str) -> String {
+        format!("{}-{instance}", self.client_id)
+    }
+
+    /// The instance whose client has this id; `None` where it is nobody's of ours.
+    pub(crate) fn instance_of<'a>(&self, client_id: &'a str) -> Option<&'a str> {
+        client_id.strip_prefix(self.client_id.as_str())?.strip_prefix('-')
     }
 
     fn client(&self) -> ClientConfig {
