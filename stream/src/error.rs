@@ -36,13 +36,11 @@ pub enum Error {
     Closed,
     #[error("{unsent} records were not delivered before the deadline of closing the producer")]
     Undelivered { unsent: usize },
-    #[error("the kafka consumer of {group} cannot go on: {reason}; start it anew")]
-    Fatal {
-        group: String,
-        reason: String,
-        #[source]
-        source: RDKafkaErrorCode,
-    },
+    #[error(
+        "{reason}, although a broker at {brokers} takes connections, and {rebuilds} new clients in a row got no \
+         further; start the process anew, and look at the broker"
+    )]
+    Stalled { reason: &'static str, brokers: String, rebuilds: u32 },
     #[error("the {what} panicked; the log above says where. what it had in hand is replayed from the last commit")]
     Panicked {
         /// "batch handler", "event handler", "dead letter task", "consumer thread".

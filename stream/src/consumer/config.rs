@@ -19,6 +19,8 @@ pub struct ConsumerConfig {
     /// Where a store in memory stands. With it an assignment starts at the store's own position instead of the
     /// group's commit; what is finished goes to both.
     pub positions: Option<Arc<Positions>>,
+    /// Go on where the log begins where it no longer has the records to be read next; otherwise their partition stops.
+    pub accept_truncation: bool,
     /// Of single records; only event handlers have any.
     pub retry: RetryPolicy,
     /// Records per batch, at most.
@@ -51,6 +53,7 @@ impl ConsumerConfig {
             role,
             instance: instance.into(),
             positions: None,
+            accept_truncation: false,
             retry: RetryPolicy::default(),
             batch_records: 1_000,
             batch_fill: Duration::from_millis(20),
