@@ -17,8 +17,6 @@ const LEAST_RECORDS: u64 = 200;
 const LEAST_DEAD: u64 = 50;
 /// Above this part of a hundred it opens.
 const PERCENT: u64 = 20;
-/// How long it stays open.
-const PAUSE: Duration = Duration::from_secs(60);
 /// How many records decide whether it closes again.
 const PROBE: u64 = 20;
 /// Records that end within this time are counted together.
@@ -65,15 +63,15 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct Breaker {
     state: State,
-}
-
-impl Default for Breaker {
-    fn default() -> Self {
-        Self { state: State::Closed(VecDeque::new()) }
-    }
+    /// How long it stays open.
+    pause: Duration,
 }
 
 impl Breaker {
+    pub(crate) fn new(pause: Duration) -> Self {
+        Self { state: State::Closed(VecDeque::new()), pause }
+    }
+
     /// Nothing may be handed over.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.state, State::Open { .. })
@@ -102,7 +100,7 @@ impl Breaker {
                     return Some(self.open(now, seen));
                 }
                 (seen.records >= PROBE).then(|| {
-                    *self = Self::default();
+                    self.state = State::Closed(VecDeque::new());
                     Change::Closed
                 })
             }
@@ -125,7 +123,7 @@ impl Breaker {
     }
 
     fn open(&mut self, now: Instant, seen: Tally) -> Change {
-        self.state = State::Open { until: now + PAUSE, seen };
+        self.state = State::Open { until: now + self.pause, seen };
         Change::Opened(seen)
     }
 }
@@ -136,15 +134,20 @@ mod tests {
 
     use super::*;
 
+    const PAUSE: Duration = Duration::from_secs(60);
+
     const fn tally(records: u64, dead: u64) -> Tally {
         Tally { records, dead }
     }
 
     const OPENED: fn(u64, u64) -> Option<Change> = |records, dead| Some(Change::Opened(tally(records, dead)));
 
-    /// (second, records, dead) in order -> the last change
-    fn last(events: &[(u64, u64, u64)]) -> Option<Change> {
-        let (start, mut breaker) = (Instant::now(), Breaker::default());
+    /// second, records, dead
+    type Ended = (u64, u64, u64);
+
+    /// The last change.
+    fn last(events: &[Ended]) -> Option<Change> {
+        let (start, mut breaker) = (Instant::now(), Breaker::new(PAUSE));
         let changes = events
             .iter()
             .map(|&(second, records, dead)| breaker.note(start + Duration::from_secs(second), tally(records, dead)));
@@ -154,7 +157,7 @@ mod tests {
     #[test]
     fn it_opens_where_many_and_more_than_a_fifth_of_many_records_are_dead() {
         #[rustfmt::skip]
-        let table: &[(&[(u64, u64, u64)], Option<Change>)] = &[
+        let table: &[(&[Ended], Option<Change>)] = &[
             (&[(0, 200, 50)], OPENED(200, 50)),
             (&[(0, 199, 199)], None),
             (&[(0, 1_000, 49)], None),
@@ -173,7 +176,7 @@ mod tests {
     #[test]
     fn a_minute_later_twenty_records_decide() {
         #[rustfmt::skip]
-        let table: &[(&[(u64, u64, u64)], Option<Change>)] = &[
+        let table: &[(&[Ended], Option<Change>)] = &[
             (&[(59, 0, 0)], None),
             (&[(59, 7, 7)], None), // what was on its way
             (&[(60, 0, 0)], Some(Change::Probing)),
@@ -195,7 +198,7 @@ mod tests {
         /// nothing counts.
         #[test]
         fn it_never_opens_for_little(events in prop::collection::vec((0u64..20, 0u64..60, 0u64..60), 1..200)) {
-            let (start, mut breaker, mut second) = (Instant::now(), Breaker::default(), 0);
+            let (start, mut breaker, mut second) = (Instant::now(), Breaker::new(PAUSE), 0);
             let mut was_probing = false;
             for (pause, records, dead) in events {
                 second += pause;

@@ -23,6 +23,8 @@ pub struct ConsumerConfig {
     pub accept_truncation: bool,
     /// Of single records; only event handlers have any.
     pub retry: RetryPolicy,
+    /// How long a consumer of user.events that found too much of it dead leaves it alone.
+    pub breaker_pause: Duration,
     /// Records per batch, at most.
     pub batch_records: usize,
     /// How long a batch may fill while records keep coming.
@@ -55,6 +57,7 @@ impl ConsumerConfig {
             positions: None,
             accept_truncation: false,
             retry: RetryPolicy::default(),
+            breaker_pause: Duration::from_secs(60),
             batch_records: 1_000,
             batch_fill: Duration::from_millis(20),
             concurrency: 64,

@@ -91,7 +91,7 @@ impl<W: Work> State<W> {
             paused: BTreeSet::new(),
             halted: BTreeMap::new(),
             behind_records: config.behind_records,
-            breaker: (config.group.topic == topics::USER_EVENTS).then(Breaker::default),
+            breaker: (config.group.topic == topics::USER_EVENTS).then(|| Breaker::new(config.breaker_pause)),
             received: 0,
             unseen: BTreeMap::new(),
         }
