@@ -2,11 +2,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use headwater_proto::Millis;
-use rdkafka::{Offset, TopicPartitionList, consumer::Consumer as _, groups::GroupInfo};
+use rdkafka::{Offset, consumer::Consumer as _, groups::GroupInfo};
 
 use crate::{
     Error, KafkaConfig,
-    reader::{Reader, TIMEOUT, off_the_runtime},
+    reader::{Reader, off_the_runtime},
 };
 
 /// How long a broker may think about who is in a group.
@@ -107,12 +107,8 @@ pub async fn lag(kafka: &KafkaConfig, group_id: &str, topic: &str) -> Result<Vec
 }
 
 fn offsets(reader: &Reader, group_id: &str, topic: &str) -> Result<Vec<PartitionLag>, Error> {
-    let mut list = TopicPartitionList::new();
-    for partition in reader.partitions(topic)? {
-        list.add_partition(topic, partition);
-    }
     let failed = |source| Error::Group { group: group_id.to_owned(), source };
-    let committed = reader.client().committed_offsets(list, TIMEOUT).map_err(failed)?;
+    let committed = reader.committed(topic, &reader.partitions(topic)?).map_err(failed)?;
     let offsets = committed.elements().into_iter().map(|element| {
         let partition = element.partition();
         let (start, end) = reader.watermarks(topic, partition)?;

@@ -2,6 +2,7 @@
 //! Nothing is committed, and nothing here is shared with the consumer's loop.
 use std::{
     collections::BTreeMap,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -14,7 +15,9 @@ use rdkafka::{
 use crate::{Error, KafkaConfig, Position, Record};
 
 /// For one answer of the broker.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two questions of the same kind.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// A record with its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,7 +137,16 @@ impl Reader {
 
     /// The first offset that is there, and the one that the next record will get.
     pub(crate) fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64), Error> {
-        self.client.fetch_watermarks(topic, partition, TIMEOUT).map_err(|source| failed(topic, source))
+        patiently(|| self.client.fetch_watermarks(topic, partition, TIMEOUT)).map_err(|source| failed(topic, source))
+    }
+
+    /// Where the group stands on each of these partitions; an invalid offset where it never committed.
+    pub(crate) fn committed(&self, topic: &str, partitions: &[i32]) -> Result<TopicPartitionList, KafkaError> {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for &partition in partitions {
+            list.add_partition(topic, partition);
+        }
+        patiently(|| self.client.committed_offsets(list.clone(), TIMEOUT))
     }
 
     /// Reads each of these partitions from the first offset up to the second; `see` tells whether it wants more of the
@@ -175,6 +187,35 @@ impl Reader {
             heard = Instant::now();
         }
         Ok(())
+    }
+}
+
+/// Asks again for as long as the broker is still getting ready to answer: a topic was just made, a leader or a
+/// coordinator has just moved.
+fn patiently<T>(mut ask: impl FnMut() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+    use rdkafka::types::RDKafkaErrorCode::{
+        CoordinatorLoadInProgress, CoordinatorNotAvailable, LeaderNotAvailable, NotCoordinator, NotLeaderForPartition,
+    };
+    let start = Instant::now();
+    loop {
+        match ask() {
+            Err(error)
+                if start.elapsed() < TIMEOUT
+                    && matches!(
+                        error.rdkafka_error_code(),
+                        Some(
+                            CoordinatorLoadInProgress
+                                | CoordinatorNotAvailable
+                                | LeaderNotAvailable
+                                | NotCoordinator
+                                | NotLeaderForPartition
+                        )
+                    ) =>
+            {
+                thread::sleep(AGAIN);
+            }
+            answer => return answer,
+        }
     }
 }
 
