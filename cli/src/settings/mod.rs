@@ -71,6 +71,7 @@ settings! {
     rate_limit: Option<RateLimit> = "", "HEADWATER_RATE_LIMIT", value::optional(value::rate_limit), open, "requests per second and client address; unset: none";
     instance: Option<String> = "", "HEADWATER_INSTANCE", value::optional(value::name), open, "name of this instance; unset: the host name, in `up` 1, 2, 3";
     group_suffix: String = "", "HEADWATER_GROUP_SUFFIX", value::suffix, open, "appended to every consumer group id";
+    accept_truncation: bool = "false", "HEADWATER_ACCEPT_TRUNCATION", value::switch, open, "go on where the log begins where records are gone from it unread; otherwise their partition stops";
     reflection: bool = "true", "HEADWATER_REFLECTION", value::switch, open, "answer gRPC reflection";
     log: String = "info", "RUST_LOG", value::log_filter, open, "what is logged, like info,headwater_stream=debug";
 }

@@ -102,6 +102,10 @@ pub(crate) async fn run<O: Outbox + Clone>(
             }
         };
         if let Err(failure) = stepped {
+            if let Failure::Producer(stalled @ headwater_stream::Error::Stalled { .. }) = failure {
+                relay.drain().await;
+                return Err(stalled.into());
+            }
             next_step = Instant::now() + relay.recover(failure).await;
         }
     }

@@ -89,6 +89,7 @@ impl Surroundings {
     pub(crate) fn consumer(&self, group: Group, role: Role, instance: &str) -> ConsumerConfig {
         ConsumerConfig {
             group_suffix: self.settings.group_suffix.clone(),
+            accept_truncation: self.settings.accept_truncation,
             ..ConsumerConfig::new(self.kafka.clone(), group, role.name(), instance)
         }
     }
