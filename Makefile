@@ -9,6 +9,9 @@ CARGO_TARGET_DIR ?= $(HOME)/.cache/headwater/target
 export CARGO_TARGET_DIR
 export PATH := $(shell deploy/tools path):$(PATH)
 
+# of the parts that tests bring up; PostgreSQL's own user must reach it, so not below a home folder
+test: export HEADWATER_NATIVE_DIR ?= /var/tmp/headwater-test-$(shell id -u)
+
 # a machine may have the pinned toolchain under the name "stable" only: then that one, instead of a download
 PINNED := $(shell sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
 ifeq (,$(shell rustup toolchain list 2>/dev/null | grep -F '$(PINNED)'))
@@ -27,10 +30,11 @@ build: ## the program, in $(CARGO_TARGET_DIR)/release/headwater
 	cargo build --release --locked
 
 # one profile for programs and tests, clippy's build scripts included: librdkafka is compiled once
-test: lint ## everything that must pass, a line per suite; brings up a PostgreSQL for it
+test: lint ## everything that must pass, a line per suite; brings up a PostgreSQL for it, and takes it down
 	@deploy/tools install grpcurl
 	@.ci/suite postgres deploy/native/stack up postgres
-	@eval "$$(deploy/native/stack env postgres)"; export HEADWATER_TEST_DATABASE_URL=$$DATABASE_URL; unset DATABASE_URL; \
+	@trap 'deploy/native/stack down' EXIT; \
+	eval "$$(deploy/native/stack env postgres)"; export HEADWATER_TEST_DATABASE_URL=$$DATABASE_URL; unset DATABASE_URL; \
 	.ci/suite tests cargo test --workspace --release --locked --no-fail-fast
 
 lint: ## formats, clippy, licences and bans of dependencies, the contract
