@@ -30,6 +30,7 @@ build: ## the program, in $(CARGO_TARGET_DIR)/release/headwater
 test: lint ## everything that must pass, a line per suite
 	@deploy/tools install grpcurl
 	@.ci/suite tests cargo test --workspace --release --locked --no-fail-fast
+	@deploy/native/stack up kafka && eval "$$(deploy/native/stack env kafka)" && HEADWATER_TEST_KAFKA=$$KAFKA_BROKERS .ci/suite 'tests on a real Kafka' cargo test -p headwater-stream --release --locked --test native
 
 lint: ## formats, clippy, licences and bans of dependencies, the contract
 	@deploy/tools install buf cargo-deny cargo-machete
