@@ -30,12 +30,13 @@ build: ## the program, in $(CARGO_TARGET_DIR)/release/headwater
 	cargo build --release --locked
 
 # one profile for programs and tests, clippy's build scripts included: librdkafka is compiled once
-test: lint ## everything that must pass, a line per suite; brings up a PostgreSQL for it, and takes it down
+test: lint ## everything that must pass, a line per suite; brings up a PostgreSQL and a Kafka for it, and takes them down
 	@deploy/tools install grpcurl
-	@.ci/suite postgres deploy/native/stack up postgres
-	@trap 'deploy/native/stack down' EXIT; \
-	eval "$$(deploy/native/stack env postgres)"; export HEADWATER_TEST_DATABASE_URL=$$DATABASE_URL; unset DATABASE_URL; \
-	.ci/suite tests cargo test --workspace --release --locked --no-fail-fast
+	@.ci/suite 'postgres and kafka' deploy/native/stack up postgres kafka
+	@trap 'deploy/native/stack down' EXIT; eval "$$(deploy/native/stack env postgres kafka)"; \
+	export HEADWATER_TEST_DATABASE_URL=$$DATABASE_URL HEADWATER_TEST_KAFKA=$$KAFKA_BROKERS; unset DATABASE_URL KAFKA_BROKERS; \
+	.ci/suite tests cargo test --workspace --release --locked --no-fail-fast; \
+	.ci/suite 'tests on a real kafka' cargo test -p headwater-stream --release --locked --test native
 
 lint: ## formats, clippy, licences and bans of dependencies, the contract
 	@deploy/tools install buf cargo-deny cargo-machete

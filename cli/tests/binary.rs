@@ -66,6 +66,9 @@ fn whose_fault_it_is_shows_in_the_exit_code_and_the_message_says_what_to_do() {
     let table: &[Ended] = &[
         (&["config"], &[], 0, ""),
         (&["up", "--no-such-flag"], &[], 2, "--no-such-flag"),
+        (&["groups"], &[], 2, "no `headwater up` runs in this folder"),
+        (&["groups"], &[KAFKA], 3, "no answer from the kafka broker at 127.0.0.1:1"),
+        (&["config", "--reflection", "--accept-truncation=false"], &[], 0, ""),
         (&["config"], &[("HTTP_PORT", "eighty")], 2, "HTTP_PORT: \"eighty\" must be a port"),
         (&["config", "--http-port", "eighty"], &[], 2, "--http-port: \"eighty\" must be a port"),
         (&["config", "--config", "typo.toml"], &[], 2, "typo.toml: no setting is called http_prot"),

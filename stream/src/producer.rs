@@ -5,7 +5,8 @@
 //! of the same call overtakes it.
 //!
 //! A client that was purged is replaced at the next enqueue. What it still held is reported as [`SendError::Purged`],
-//! which means unknown: it may or may not be in the log. So is one that failed for good, with [`Patience::Waiting`].
+//! which means unknown: it may or may not be in the log. So is one that failed for good or got nowhere for too long, with
+//! [`Patience::Waiting`].
 //! With [`Patience::Forever`] a failed record is one that the owner sends again, and what he enqueues before he has
 //! read of the failure would stand before it: it gets [`Error::Broken`] until he purges.
 #[cfg(test)]

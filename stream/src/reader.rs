@@ -16,6 +16,8 @@ use crate::{Error, KafkaConfig, Position, Record};
 
 /// For one answer of the broker.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// For the first thing that is asked: who has no broker wants to know soon.
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
 /// Between two questions of the same kind.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -127,7 +129,8 @@ impl Reader {
     }
 
     pub(crate) fn partitions(&self, topic: &str) -> Result<Vec<i32>, Error> {
-        let metadata = self.client.fetch_metadata(Some(topic), TIMEOUT).map_err(|source| self.unreachable(source))?;
+        let metadata =
+            self.client.fetch_metadata(Some(topic), FIRST_ANSWER).map_err(|source| self.unreachable(source))?;
         let found = metadata.topics().first().map(|topic| topic.partitions()).unwrap_or_default();
         if found.is_empty() {
             return Err(Error::TopicMissing { topic: topic.to_owned() });

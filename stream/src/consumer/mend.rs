@@ -87,7 +87,6 @@ impl<W: Work> PollLoop<'_, W> {
         let mut list = TopicPartitionList::with_capacity(1);
         list.add_partition_offset(self.config.group.topic.name, partition, Offset::Offset(offset))?;
         self.consumer.incremental_unassign(&list)?;
-        self.consumer.incremental_assign(&list)?;
-        Ok(())
+        self.consumer.incremental_assign(&list)
     }
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use headwater_stream::{OutboundRecord, Patience, Producer};
+use headwater_stream::{Error, OutboundRecord, Patience, Producer};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -45,8 +45,12 @@ impl Load {
                     timestamp: None,
                     partition: None,
                 });
-                let reports = producer.enqueue(records.collect::<Vec<_>>()).await.expect("the producer goes on").await;
-                if reports.iter().all(Result::is_ok) {
+                let reports = match producer.enqueue(records.collect::<Vec<_>>()).await {
+                    Ok(reports) => reports.await,
+                    Err(Error::Broken) => Vec::new(),
+                    Err(error) => panic!("the producer does not go on: {error}"),
+                };
+                if reports.len() == KEYS && reports.iter().all(Result::is_ok) {
                     written.store(round + 1, Ordering::Relaxed);
                 } else {
                     producer.purge();

@@ -5,6 +5,7 @@
 mod faults;
 mod load;
 mod members;
+mod truncation;
 
 use std::{
     collections::BTreeSet,
@@ -119,7 +120,12 @@ impl Stage {
     }
 
     fn member(&self, instance: &str, log: &Log) -> Member {
-        let config = ConsumerConfig::new(self.kafka.clone(), self.group, "native", instance);
+        self.member_that(instance, log, |_| ())
+    }
+
+    fn member_that(&self, instance: &str, log: &Log, differs: impl FnOnce(&mut ConsumerConfig)) -> Member {
+        let mut config = ConsumerConfig::new(self.kafka.clone(), self.group, "native", instance);
+        differs(&mut config);
         let stop = CancellationToken::new();
         let component = self.readiness.component(instance);
         let letters = Producer::open(&self.kafka, Patience::Waiting).unwrap();

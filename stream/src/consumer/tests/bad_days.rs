@@ -191,6 +191,7 @@ async fn a_producer_that_gets_nowhere_gives_back_what_it_holds_and_after_three_s
             Ok(reports) => {
                 assert_eq!(reports.await, [Err(crate::SendError::Purged)]);
                 purged += 1;
+                producer.purge();
             }
             Err(Error::Broken) => producer.purge(),
             Err(error) => break error,
