@@ -117,6 +117,7 @@ impl RawWriter {
     pub fn open(kafka: &KafkaConfig) -> Self {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &kafka.brokers).set("partitioner", "murmur2_random").set("linger.ms", "0");
+        config.set("message.max.bytes", "100000000");
         Self(Arc::new(config.create().expect("a raw writer opens")))
     }
 

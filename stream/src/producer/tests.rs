@@ -71,7 +71,7 @@ async fn a_key_lands_in_the_partition_that_partition_for_names() {
 async fn a_refused_record_stops_its_call_and_no_other() {
     let (_kafka, config) = embedded();
     let producer = Producer::open(&config, Patience::Waiting).unwrap();
-    let huge = vec![b'x'; crate::kafka::MESSAGE_MAX_BYTES + 1];
+    let huge = vec![b'x'; crate::kafka::LETTER_MAX_BYTES + 1];
     for (refused, reason) in [(record(b"", b"v"), "empty_key"), (record(b"k", &huge), "too_large")] {
         let reports = send(&producer, &[record(b"a", b"1"), refused, record(b"a", b"2")]).await;
         assert!(reports[0].is_ok(), "{reports:?}");
