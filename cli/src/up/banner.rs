@@ -30,7 +30,9 @@ fn text(settings: &Settings, addresses: &Addresses, bootstrap: &str, embedded: b
     let forgotten = if embedded {
         "Everything is forgotten at exit"
     } else {
-        "Everything but Kafka is forgotten at exit, and the log is read from its start at the next"
+        "Everything but Kafka is forgotten at exit, and the log is read from its start at the next: fraud then \
+         announces\nits verdicts again, under the same event ids, by which their readers know them. Notifications go \
+         on at the group's\ncommit"
     };
     format!(
         r#"
@@ -96,6 +98,7 @@ mod tests {
         assert!(printed("127.0.0.1", true).contains("Everything is forgotten at exit."));
         let with_kafka = printed("127.0.0.1", false);
         assert!(with_kafka.contains("Everything but Kafka is forgotten at exit, and the log is read"));
+        assert!(with_kafka.contains("under the same event ids") && with_kafka.contains("at the group's\ncommit."));
         assert!(!with_kafka.contains("5 MiB"));
     }
 }

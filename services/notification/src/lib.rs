@@ -55,8 +55,9 @@ pub async fn run<L: Ledger>(
 ) -> Result<(), Error> {
     let rules = config.checked().map_err(Error::Config)?;
     let instance = consumer.instance.clone();
-    let consumer =
-        ConsumerConfig { group: topics::NOTIFICATION, role: ROLE, positions: ledger.positions(), ..consumer };
+    // what was told is no function of the log: on a broker that outlives the ledger the group's commit remembers it
+    let positions = ledger.positions().filter(|_| consumer.kafka.is_embedded());
+    let consumer = ConsumerConfig { group: topics::NOTIFICATION, role: ROLE, positions, ..consumer };
     match &rules.channel {
         CheckedChannel::File(folder) => {
             let channel = FileChannel::open(folder, &instance, SystemClock)
