@@ -6,6 +6,7 @@ pub mod decide;
 pub mod faults;
 mod handler;
 pub mod ledger;
+mod outage;
 
 #[cfg(test)]
 mod testing;
@@ -24,6 +25,7 @@ use complaints::Complaints;
 use config::{Checked, CheckedChannel};
 use handler::Handler;
 use ledger::Ledger;
+use outage::Outage;
 
 const ROLE: &str = "notification";
 
@@ -88,5 +90,6 @@ fn handler<N: Channel, L: Ledger>(
         fail_rate: rules.fail_rate,
         shutdown: shutdown.clone(),
         complaints: Complaints::new(),
+        outage: Outage::default(),
     })
 }
