@@ -50,7 +50,7 @@ impl<N: Channel, L: Ledger, C: Clock> EventHandler for Handler<N, L, C> {
     type Item = Notification;
 
     fn decode(&self, record: &Record<'_>) -> Result<Decoded<Notification>, Poison> {
-        if record.headers.get(headers::REPLAY_ID).is_some() {
+        if record.headers.iter().any(|(name, _)| name == headers::REPLAY_ID) {
             return Ok(Decoded::Skip(REPLAY));
         }
         Ok(match decode_event(record)? {

@@ -184,3 +184,19 @@ async fn on_a_broker_of_its_own_nobody_is_told_again_by_a_process_that_has_forgo
         instance.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_without_a_name_notifies_nobody_either() {
+    let (_broker, kafka) = embedded();
+    let folder = tempfile::tempdir().unwrap();
+    let instance = Instance::start(&config(folder.path()), &kafka, "1", &MemoryLedger::new());
+    let writer = RawWriter::open(&kafka);
+    let topic = topics::USER_EVENTS.name;
+    for (n, headers) in [&[("x-replay-id", None)][..], &[]].into_iter().enumerate() {
+        writer.write_with_nulls(topic, None, Some(b"user-7"), Some(&password_changed(7, n)), headers).await;
+    }
+    let seen = async || told(folder.path()).remove("user-7").unwrap_or_default();
+    let seen = eventually("the user to be told", seen, |told| !told.is_empty()).await;
+    assert_eq!(seen, [event_id(7, 1)]);
+    instance.stop().await;
+}
