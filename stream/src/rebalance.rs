@@ -91,6 +91,10 @@ impl<W: Work> Context<W> {
         let starts: Vec<_> = starts.collect();
         info!(partitions = ?starts.iter().map(|(partition, _)| partition).collect::<Vec<_>>(), "assigned");
         self.state().assign(starts);
+        // the client keeps a pause beyond the assignment it was made in; it ends before the next one begins
+        if let Err(error) = consumer.resume(list) {
+            debug!(%error, "nothing to resume");
+        }
         if let Err(error) = consumer.incremental_assign(list) {
             error!(%error, "the assignment was not taken");
         }

@@ -33,7 +33,6 @@ pub(crate) struct State<W: Work> {
     closing: bool,
     /// The client has been left alone for too long: everything is paused, so that it can be asked without giving.
     held: bool,
-    /// As the client has it: a partition that was paused stays so when it goes and comes back, until it is resumed.
     paused: BTreeSet<i32>,
     behind_records: usize,
 }
@@ -184,6 +183,9 @@ impl<W: Work> State<W> {
 
     pub(crate) fn assign(&mut self, partitions: Vec<(i32, Option<i64>)>) {
         self.joined = true;
+        for (partition, _) in &partitions {
+            self.paused.remove(partition);
+        }
         self.books.ledger.assign(partitions);
         self.books.outcomes.partitions(self.books.ledger.partitions().count());
     }
@@ -198,6 +200,7 @@ impl<W: Work> State<W> {
         self.work.withdraw(partitions); // what failed during the drain waits again
         self.work.revoked(partitions);
         self.books.revoke(partitions);
+        self.paused.retain(|partition| !partitions.contains(partition));
         self.books.outcomes.partitions(self.books.ledger.partitions().count());
     }
 
