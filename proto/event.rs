@@ -11,6 +11,17 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// How far occurredAt may be ahead of the clock that received it: 5 minutes, in milliseconds (SPEC.md, 2).
 pub const MAX_CLOCK_AHEAD: i64 = 5 * 60 * 1_000;
 
+/// The longest each field may be, in bytes; at the door and off the log alike. What is derived from an event and written
+/// again is bounded by them.
+pub mod limit {
+    pub const EMAIL: usize = 254;
+    /// An IPv6 address with an IPv4 one in its end, written out.
+    pub const IP: usize = 45;
+    pub const USER_AGENT: usize = 1_024;
+    pub const SESSION_ID: usize = 128;
+    pub const CORRELATION_ID: usize = 128;
+}
+
 /// The types this version knows. A consumer skips any other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EventType {
@@ -171,8 +182,13 @@ fn field(field: &'static str, problem: impl fmt::Display) -> DecodeError {
     DecodeError::Field { field, problem: problem.to_string() }
 }
 
-fn some(text: String) -> Option<String> {
-    (!text.is_empty()).then_some(text)
+/// `None` for an empty text.
+fn at_most(max: usize, name: &'static str, text: String) -> Result<Option<String>, DecodeError> {
+    match text.len() {
+        0 => Ok(None),
+        length if length > max => Err(field(name, format_args!("must have at most {max} bytes"))),
+        _ => Ok(Some(text)),
+    }
 }
 
 impl Event {
@@ -222,12 +238,12 @@ impl Event {
             user_id,
             occurred_at,
             received_at,
-            email: some(payload.email),
-            ip: some(payload.ip),
-            user_agent: some(payload.user_agent),
-            session_id: some(payload.session_id),
+            email: at_most(limit::EMAIL, "email", payload.email)?,
+            ip: at_most(limit::IP, "ip", payload.ip)?,
+            user_agent: at_most(limit::USER_AGENT, "user_agent", payload.user_agent)?,
+            session_id: at_most(limit::SESSION_ID, "session_id", payload.session_id)?,
             causation_id,
-            correlation_id: some(envelope.correlation_id),
+            correlation_id: at_most(limit::CORRELATION_ID, "correlation_id", envelope.correlation_id)?,
             source: envelope.source,
             detail: envelope.detail,
         }))
@@ -318,6 +334,28 @@ mod tests {
         assert!(change(|e| e.occurred_at = e.received_at.map(|t| Timestamp { seconds: t.seconds + 300, ..t })).is_ok());
         assert_eq!(change(|e| e.event_type = "user.teleported".into()), Ok(Decoded::UnknownType));
         assert_eq!(change(|e| e.event_type = String::new()), Err("invalid_field"));
+    }
+
+    #[test]
+    fn a_field_longer_than_the_door_takes_is_poison() {
+        fn payload(envelope: &mut EventEnvelope) -> &mut v1::Payload {
+            envelope.payload.get_or_insert_default()
+        }
+        type Pick = fn(&mut EventEnvelope) -> &mut String;
+        let fields: [(usize, Pick); 5] = [
+            (limit::EMAIL, |e| &mut payload(e).email),
+            (limit::IP, |e| &mut payload(e).ip),
+            (limit::USER_AGENT, |e| &mut payload(e).user_agent),
+            (limit::SESSION_ID, |e| &mut payload(e).session_id),
+            (limit::CORRELATION_ID, |e| &mut e.correlation_id),
+        ];
+        for (max, pick) in fields {
+            let mut envelope = EventEnvelope::from(login());
+            *pick(&mut envelope) = "x".repeat(max);
+            assert!(decode(&envelope).is_ok(), "{max}");
+            *pick(&mut envelope) = "x".repeat(max + 1);
+            assert_eq!(decode(&envelope).map_err(|e| e.reason()), Err("invalid_field"), "{max}");
+        }
     }
 
     #[test]

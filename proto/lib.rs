@@ -5,7 +5,7 @@ mod identity;
 mod timestamp;
 pub mod topics;
 
-pub use event::{DecodeError, Decoded, Detail, Encoding, Event, EventType, MAX_CLOCK_AHEAD, SCHEMA_VERSION};
+pub use event::{DecodeError, Decoded, Detail, Encoding, Event, EventType, MAX_CLOCK_AHEAD, SCHEMA_VERSION, limit};
 pub use identity::{EventId, InvalidEventId, InvalidUserId, UserId};
 pub use timestamp::{Day, InvalidTimestamp, Millis, Month, Timestamp};
 

@@ -9,11 +9,16 @@ pub struct Topic {
     pub config: &'static [(&'static str, &'static str)],
 }
 
-/// What a producer may send: an event from a request of 1 MiB, and the headers that a dead letter adds to it.
-const MESSAGE_LIMIT: (&str, &str) = ("max.message.bytes", "2097152");
-const KEEP_FOR_EVER: &[(&str, &str)] = &[("cleanup.policy", "delete"), ("retention.ms", "-1"), MESSAGE_LIMIT];
-const LOG: &[(&str, &str)] =
-    &[("cleanup.policy", "delete"), ("retention.ms", "-1"), ("message.timestamp.type", "CreateTime"), MESSAGE_LIMIT];
+/// Far above an event from a request of 1 MiB.
+const LOG: &[(&str, &str)] = &[
+    ("cleanup.policy", "delete"),
+    ("retention.ms", "-1"),
+    ("message.timestamp.type", "CreateTime"),
+    ("max.message.bytes", "2097152"),
+];
+/// Above the log's limit: whatever lies there must fit in here with a dead letter's headers, or its consumer is stuck.
+const KEEP_FOR_EVER: &[(&str, &str)] =
+    &[("cleanup.policy", "delete"), ("retention.ms", "-1"), ("max.message.bytes", "4194304")];
 
 /// The log: every event of every user, keyed by user id. The record timestamp is receivedAt.
 pub const USER_EVENTS: Topic = Topic { name: "user.events", partitions: 12, config: LOG };

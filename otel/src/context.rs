@@ -18,6 +18,8 @@ impl TraceContext {
     pub const HEADER: &'static str = "traceparent";
     /// Vendor state that travels beside it, unread.
     pub const STATE_HEADER: &'static str = "tracestate";
+    /// Longer vendor state is dropped, as the standard allows: it would travel in every record.
+    pub const STATE_MAX_BYTES: usize = 512;
 
     /// A new sampled trace.
     pub fn root() -> Self {

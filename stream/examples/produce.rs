@@ -45,6 +45,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("ce_subject", b"user-000000"),
         ("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
     ];
+    let headers = headers.map(|(name, value)| (name, Some(value)));
     let began = Instant::now();
     let mut waiting: VecDeque<Reports> = VecDeque::new();
     let mut sent = 0;
@@ -54,7 +55,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             .map(|key| OutboundRecord {
                 topic: USER_EVENTS.name,
                 key: key.as_bytes(),
-                value: &value,
+                value: Some(&value),
                 headers: &headers,
                 timestamp: Some(1_768_473_000_000),
                 partition: Some(partition_for(key.as_bytes(), USER_EVENTS.partitions)),

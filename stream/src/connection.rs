@@ -158,12 +158,12 @@ impl Connection {
             .headers
             .iter()
             .fold(OwnedHeaders::new_with_capacity(record.headers.len()), |headers, &(key, value)| {
-                headers.insert(Header { key, value: Some(value) })
+                headers.insert(Header { key, value })
             });
         let outbound = BaseRecord {
             topic: record.topic,
             partition: record.partition,
-            payload: Some(record.value),
+            payload: record.value,
             key: (!record.key.is_empty()).then_some(record.key),
             timestamp: record.timestamp,
             headers: Some(headers),

@@ -77,20 +77,22 @@ impl Disposition {
     }
 }
 
+type Bytes = Box<[u8]>;
+
 /// A record's key, bytes and headers, kept beyond the client's buffer.
 #[derive(Debug, Clone)]
 pub(crate) struct Raw {
     key: Box<[u8]>,
-    value: Box<[u8]>,
-    headers: Vec<(Box<str>, Box<[u8]>)>,
+    value: Option<Bytes>,
+    headers: Vec<(Box<str>, Option<Bytes>)>,
 }
 
 impl From<&Record<'_>> for Raw {
     fn from(record: &Record<'_>) -> Self {
-        let headers = record.headers.iter().map(|(name, value)| (name.into(), value.unwrap_or_default().into()));
+        let headers = record.headers.iter().map(|(name, value)| (name.into(), value.map(Into::into)));
         Self {
             key: record.key.unwrap_or_default().into(),
-            value: record.value.unwrap_or_default().into(),
+            value: record.value.map(Into::into),
             headers: headers.collect(),
         }
     }
@@ -118,17 +120,18 @@ pub(crate) struct Letter {
 impl Letter {
     /// What it counts for in the bound on letters that wait.
     pub(crate) fn bytes(&self) -> usize {
-        let headers = self.raw.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-        LETTER_OVERHEAD + self.raw.key.len() + self.raw.value.len() + headers
+        let size = |value: &Option<Bytes>| value.as_ref().map_or(0, |value| value.len());
+        let headers = self.raw.headers.iter().map(|(name, value)| name.len() + size(value)).sum::<usize>();
+        LETTER_OVERHEAD + self.raw.key.len() + size(&self.raw.value) + headers
     }
 
     /// The headers it goes out with. What the record brought under our names is not trusted: only the two that
     /// survive a redrive are read, and replaced where they make no sense.
-    fn headers(&self, group: &Group, group_id: &str) -> Vec<(&str, Vec<u8>)> {
+    fn headers(&self, group: &Group, group_id: &str) -> Vec<(&str, Option<Vec<u8>>)> {
         let Failure { disposition, reason, message, attempts, first_failed_at } = &self.failure;
         let brought = |name: &str| {
-            let value = self.raw.headers.iter().find(|(header, _)| **header == *name).map(|(_, value)| value);
-            value.and_then(|value| std::str::from_utf8(value).ok())
+            let value = self.raw.headers.iter().find(|(header, _)| **header == *name);
+            value.and_then(|(_, value)| value.as_deref()).and_then(|value| std::str::from_utf8(value).ok())
         };
         let first_failed_at = brought(header::FIRST_FAILED_AT)
             .and_then(|text| text.parse::<Millis>().ok())
@@ -150,8 +153,8 @@ impl Letter {
             (header::REDRIVE_COUNT, redrives.to_string()),
         ];
         let kept = self.raw.headers.iter().filter(|(name, _)| !header::ALL.contains(&&**name));
-        let kept = kept.map(|(name, value)| (&**name, value.to_vec()));
-        kept.chain(own.into_iter().map(|(name, value)| (name, value.into_bytes()))).collect()
+        let kept = kept.map(|(name, value)| (&**name, value.as_deref().map(<[u8]>::to_vec)));
+        kept.chain(own.into_iter().map(|(name, value)| (name, Some(value.into_bytes())))).collect()
     }
 
     /// Without a key the place of a letter is that of its record.
@@ -262,12 +265,12 @@ async fn send(
     group_id: &str,
 ) -> Vec<Result<Position, SendError>> {
     let headers: Vec<_> = letters.iter().map(|letter| letter.headers(group, group_id)).collect();
-    let headers: Vec<Vec<(&str, &[u8])>> =
-        headers.iter().map(|own| own.iter().map(|(name, value)| (*name, &**value)).collect()).collect();
+    let headers = headers.iter().map(|own| own.iter().map(|(name, value)| (*name, value.as_deref())));
+    let headers: Vec<Vec<_>> = headers.map(Iterator::collect).collect();
     let records = letters.iter().zip(&headers).map(|(letter, headers)| OutboundRecord {
         topic: group.dead_letters.name,
         key: &letter.raw.key,
-        value: &letter.raw.value,
+        value: letter.raw.value.as_deref(),
         headers,
         timestamp: None,
         partition: letter.partition(&group.dead_letters),
@@ -343,7 +346,7 @@ mod tests {
         let headers = letter.headers(&topics::ANALYTICS, "analytics-consumer-group-blue");
         headers
             .into_iter()
-            .map(|(name, value)| (name.to_owned(), String::from_utf8_lossy(&value).into_owned()))
+            .map(|(name, value)| (name.to_owned(), String::from_utf8_lossy(&value.unwrap_or_default()).into_owned()))
             .collect()
     }
 

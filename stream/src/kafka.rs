@@ -76,17 +76,21 @@ impl KafkaConfig {
             .set("partitioner", "murmur2_random") // Java's; the default CRC32 is not
             .set("compression.type", "lz4")
             .set("linger.ms", millis(self.linger))
-            .set("message.max.bytes", MESSAGE_MAX_BYTES.to_string())
             .set("queue.buffering.max.kbytes", "131072")
             .set("queue.buffering.max.messages", "0") // the byte budget of `Producer` bounds them
             .set("request.timeout.ms", "8000")
             .set("topic.metadata.refresh.interval.ms", "20000")
             .set("statistics.interval.ms", millis(self.watch.statistics));
         match patience {
-            Patience::Waiting => config.set("delivery.timeout.ms", "15000"),
+            Patience::Waiting => {
+                config.set("delivery.timeout.ms", "15000").set("message.max.bytes", LETTER_MAX_BYTES.to_string())
+            }
             // without the guarantee, a batch that the broker refuses for good leaves a gap: the epoch is raised and what
             // is queued behind it is written all the same, so that a user's later event comes before the earlier one
-            Patience::Forever => config.set("message.timeout.ms", "0").set(GAPLESS, "true"),
+            Patience::Forever => config
+                .set("message.timeout.ms", "0")
+                .set(GAPLESS, "true")
+                .set("message.max.bytes", EVENT_MAX_BYTES.to_string()),
         };
         config
     }
@@ -159,9 +163,12 @@ impl KafkaConfig {
 
 pub(crate) const GAPLESS: &str = "enable.gapless.guarantee";
 
-/// Of one record, before compression: a request of 1 MiB, its envelope and the headers of a dead letter fit.
-/// The topics are created with the same limit.
-pub(crate) const MESSAGE_MAX_BYTES: usize = 2 * 1024 * 1024;
+/// Of one record of the relay, before compression: a request of 1 MiB and its envelope fit. The log is created with the
+/// same limit.
+pub(crate) const EVENT_MAX_BYTES: usize = 2 * 1024 * 1024;
+/// Of one record of whoever writes dead letters, before compression: brokers measure what is compressed, so a record of
+/// another producer may be larger than the log's limit. Whether a letter fits is for the broker to say.
+pub(crate) const LETTER_MAX_BYTES: usize = 64 * 1024 * 1024;
 
 fn millis(duration: Duration) -> String {
     duration.as_millis().to_string()

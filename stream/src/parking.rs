@@ -18,10 +18,9 @@ pub(crate) struct Parking<T> {
     lanes: HashMap<Key, Lane<T>>,
     ready: VecDeque<Key>,
     due: BTreeSet<(Instant, Key)>,
-    /// Records in queues, those of parked keys included.
-    waiting: usize,
-    /// Records behind a parked key, by partition. Kept as counts because they are asked for at every turn.
-    parked: BTreeMap<i32, usize>,
+    /// Records that wait for their own key, by partition: all in queues but the first of each ready key. Kept as counts
+    /// because they are asked for at every turn.
+    held_back: BTreeMap<i32, usize>,
     in_flight: BTreeMap<i32, usize>,
 }
 
@@ -51,8 +50,7 @@ impl<T> Default for Parking<T> {
             lanes: HashMap::new(),
             ready: VecDeque::new(),
             due: BTreeSet::new(),
-            waiting: 0,
-            parked: BTreeMap::new(),
+            held_back: BTreeMap::new(),
             in_flight: BTreeMap::new(),
         }
     }
@@ -61,12 +59,9 @@ impl<T> Default for Parking<T> {
 impl<T> Parking<T> {
     /// Queues a record behind the earlier ones of its key.
     pub(crate) fn push(&mut self, key: &[u8], partition: i32, item: T) {
-        self.waiting += 1;
         if let Some(lane) = self.lanes.get_mut(key) {
             lane.queue.push_back((partition, item));
-            if matches!(lane.state, State::Parked(_)) {
-                *self.parked.entry(partition).or_default() += 1;
-            }
+            *self.held_back.entry(partition).or_default() += 1;
             return;
         }
         let key = Key::from(key);
@@ -81,7 +76,6 @@ impl<T> Parking<T> {
         let lane = self.lanes.get_mut(&key)?;
         let (partition, item) = lane.queue.pop_front()?;
         lane.state = State::InFlight;
-        self.waiting -= 1;
         *self.in_flight.entry(partition).or_default() += 1;
         Some(Next { key, item })
     }
@@ -89,13 +83,14 @@ impl<T> Parking<T> {
     /// The record in flight has ended: the next of its key may go.
     pub(crate) fn done(&mut self, key: &Key, partition: i32) {
         self.landed(partition);
-        match self.lanes.get_mut(key) {
-            Some(lane) if lane.queue.is_empty() => _ = self.lanes.remove(key),
-            Some(lane) => {
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        match lane.queue.front() {
+            None => _ = self.lanes.remove(key),
+            Some(&(first, _)) => {
                 lane.state = State::Ready;
+                decrement(&mut self.held_back, first);
                 self.ready.push_back(key.clone());
             }
-            None => {}
         }
     }
 
@@ -105,35 +100,33 @@ impl<T> Parking<T> {
         let Some(lane) = self.lanes.get_mut(key) else { return };
         lane.queue.push_front((partition, item));
         lane.state = State::Parked(due);
-        self.waiting += 1;
-        for &(partition, _) in &lane.queue {
-            *self.parked.entry(partition).or_default() += 1;
-        }
+        *self.held_back.entry(partition).or_default() += 1;
         self.due.insert((due, key.clone()));
     }
 
     /// Drops what waits of these partitions. What is in flight stays until it comes back.
     pub(crate) fn withdraw(&mut self, partitions: &[i32]) {
         let gone = |partition: &i32| partitions.contains(partition);
-        self.parked.retain(|partition, _| !gone(partition));
+        self.held_back.clear();
         self.lanes.retain(|_, lane| {
-            let before = lane.queue.len();
             lane.queue.retain(|(partition, _)| !gone(partition));
-            self.waiting -= before - lane.queue.len();
+            for &(partition, _) in lane.queue.iter().skip(usize::from(lane.state == State::Ready)) {
+                *self.held_back.entry(partition).or_default() += 1;
+            }
             lane.state == State::InFlight || !lane.queue.is_empty()
         });
         self.ready.retain(|key| self.lanes.contains_key(key));
         self.due.retain(|(_, key)| self.lanes.contains_key(key));
     }
 
-    /// How many records could go as soon as there is capacity or their key is free: all but the parked.
+    /// How many records could go as soon as there is capacity: one of each ready key.
     pub(crate) fn waiting(&self) -> usize {
-        self.waiting - self.parked.values().sum::<usize>()
+        self.ready.len()
     }
 
-    /// How many records of a partition wait for the due time of their key.
-    pub(crate) fn parked(&self, partition: i32) -> usize {
-        self.parked.get(&partition).copied().unwrap_or(0)
+    /// How many records of a partition wait for their own key: it is parked, or an earlier one of it is to go first.
+    pub(crate) fn held_back(&self, partition: i32) -> usize {
+        self.held_back.get(&partition).copied().unwrap_or(0)
     }
 
     pub(crate) fn in_flight(&self, partition: i32) -> usize {
@@ -154,8 +147,8 @@ impl<T> Parking<T> {
             let Some((_, key)) = self.due.pop_first() else { return };
             let Some(lane) = self.lanes.get_mut(&key) else { continue };
             lane.state = State::Ready;
-            for (partition, _) in &lane.queue {
-                decrement(&mut self.parked, *partition);
+            if let Some(&(first, _)) = lane.queue.front() {
+                decrement(&mut self.held_back, first);
             }
             self.ready.push_back(key);
         }
@@ -257,8 +250,8 @@ mod tests {
                 }
                 let all: usize = queued.values().map(VecDeque::len).sum();
                 let live = flying.iter().filter(|(n, _)| queued[&n.key[0]].front() == Some(&n.item)).count();
-                let parked: usize = (0..3).map(|partition| parking.parked(partition)).sum();
-                prop_assert_eq!(parking.waiting() + parked + live, all);
+                let held_back: usize = (0..3).map(|partition| parking.held_back(partition)).sum();
+                prop_assert_eq!(parking.waiting() + held_back + live, all);
                 prop_assert_eq!(parking.total_in_flight(), flying.len());
             }
             // everything left comes out once its time has come
@@ -289,8 +282,26 @@ mod tests {
         parking.park(&failed.key, 0, failed.item, later);
         assert_eq!(parking.next(start).unwrap().item, 2);
         assert!(parking.next(start).is_none());
-        assert_eq!((parking.parked(0), parking.waiting(), parking.next_due()), (2, 0, Some(later)));
+        assert_eq!((parking.held_back(0), parking.waiting(), parking.next_due()), (2, 0, Some(later)));
         assert_eq!(parking.next(later).unwrap().item, 1);
         assert!(parking.next(later).is_none(), "the second of a key waits for the first");
+    }
+    #[test]
+    fn what_waits_for_its_own_key_is_told_apart_from_what_waits_for_room() {
+        let now = Instant::now();
+        let mut parking = Parking::default();
+        for (key, item) in [("ann", 1), ("ann", 2), ("ann", 3), ("bob", 4)] {
+            parking.push(key.as_bytes(), 0, item);
+        }
+        let counts = |parking: &Parking<i32>| (parking.waiting(), parking.held_back(0));
+        assert_eq!(counts(&parking), (2, 2));
+        let first = parking.next(now).unwrap();
+        assert_eq!(counts(&parking), (1, 2), "behind a record in flight");
+        parking.park(&first.key, 0, first.item, now);
+        assert_eq!(counts(&parking), (1, 3), "parked");
+        assert_eq!(parking.next(now).unwrap().item, 4);
+        assert_eq!(counts(&parking), (1, 2), "due");
+        parking.withdraw(&[0]);
+        assert_eq!(counts(&parking), (0, 0));
     }
 }

@@ -47,8 +47,10 @@ pub struct OutboundRecord<'a> {
     pub topic: &'a str,
     /// Empty only beside a partition: without a key a record has no place of its own.
     pub key: &'a [u8],
-    pub value: &'a [u8],
-    pub headers: &'a [(&'a str, &'a [u8])],
+    /// `None` is null, which is not the same as empty.
+    pub value: Option<&'a [u8]>,
+    /// A header's value may be null too.
+    pub headers: &'a [(&'a str, Option<&'a [u8]>)],
     /// Milliseconds since the Unix epoch; `None` means now.
     pub timestamp: Option<i64>,
     /// `None` means by key, as [`partition_for`](crate::partition_for).
@@ -223,8 +225,9 @@ impl Inner {
 
     /// What the record takes of the budget; one that is larger than all of it takes all of it.
     fn charge(&self, record: &OutboundRecord<'_>) -> u32 {
-        let headers = record.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-        let bytes = RECORD_OVERHEAD + record.key.len() + record.value.len() + headers;
+        let size = |value: Option<&[u8]>| value.map_or(0, <[u8]>::len);
+        let headers = record.headers.iter().map(|&(name, value)| name.len() + size(value)).sum::<usize>();
+        let bytes = RECORD_OVERHEAD + record.key.len() + size(record.value) + headers;
         u32::try_from(bytes).unwrap_or(u32::MAX).min(self.largest)
     }
 }

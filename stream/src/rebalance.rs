@@ -151,6 +151,10 @@ impl<W: Work> Context<W> {
         let partitions = starts.iter().map(|(partition, _)| partition).collect::<Vec<_>>();
         info!(role, group, instance, ?partitions, "assigned");
         self.state().assign(starts);
+        // the client keeps a pause beyond the assignment it was made in; it ends before the next one begins
+        if let Err(error) = consumer.resume(&list) {
+            debug!(role, group, instance, %error, "nothing to resume");
+        }
         if let Err(error) = consumer.incremental_assign(&list) {
             error!(role, group, instance, %error, "the assignment was not taken");
         }

@@ -34,6 +34,7 @@ impl RawWriter {
     pub fn open(kafka: &KafkaConfig) -> Self {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &kafka.brokers).set("partitioner", "murmur2_random").set("linger.ms", "0");
+        config.set("message.max.bytes", "100000000");
         Self(Arc::new(config.create().expect("a raw writer opens")))
     }
 
@@ -46,9 +47,20 @@ impl RawWriter {
         value: Option<&[u8]>,
         headers: &[(&str, &[u8])],
     ) -> Position {
-        let headers = headers
-            .iter()
-            .fold(OwnedHeaders::new(), |all, &(key, value)| all.insert(Header { key, value: Some(value) }));
+        let headers: Vec<_> = headers.iter().map(|&(name, value)| (name, Some(value))).collect();
+        self.write_with_nulls(topic, partition, key, value, &headers).await
+    }
+
+    /// As [`RawWriter::write`], with headers whose value may be null.
+    pub async fn write_with_nulls(
+        &self,
+        topic: &str,
+        partition: Option<i32>,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[(&str, Option<&[u8]>)],
+    ) -> Position {
+        let headers = headers.iter().fold(OwnedHeaders::new(), |all, &(key, value)| all.insert(Header { key, value }));
         let record = FutureRecord { topic, partition, key, payload: value, timestamp: None, headers: Some(headers) };
         let delivery = self.0.send(record, TIMEOUT).await.map_err(|(error, _)| error).expect("a raw record is written");
         Position { partition: delivery.partition, offset: delivery.offset }

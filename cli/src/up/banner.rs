@@ -29,13 +29,13 @@ fn text(settings: &Settings, addresses: &Addresses, bootstrap: &str, embedded: b
     };
     let postgres = settings.database_url.is_some();
     let users = if postgres { "PostgreSQL: DATABASE_URL" } else { "SQLite, in memory" };
+    let again = "the log is read from its start at the next: fraud then announces\nits verdicts again, under the same \
+                 event ids, by which their readers know them. Notifications go on at the group's\ncommit";
     let forgotten = match (embedded, postgres) {
-        (true, false) => "Everything is forgotten at exit",
-        (true, true) => "Everything but the users is forgotten at exit, the log too",
-        (false, false) => "Everything but Kafka is forgotten at exit, and the log is read from its start at the next",
-        (false, true) => {
-            "Kafka and the users stay; documents are forgotten at exit and made of the log at the next start"
-        }
+        (true, false) => "Everything is forgotten at exit".to_owned(),
+        (true, true) => "Everything but the users is forgotten at exit, the log too".to_owned(),
+        (false, false) => format!("Everything but Kafka is forgotten at exit, and {again}"),
+        (false, true) => format!("Kafka and the users stay; documents are forgotten at exit, and {again}"),
     };
     format!(
         r#"
@@ -105,6 +105,7 @@ mod tests {
         assert!(printed("127.0.0.1", true).contains("Everything is forgotten at exit."));
         let with_kafka = printed("127.0.0.1", false);
         assert!(with_kafka.contains("Everything but Kafka is forgotten at exit, and the log is read"));
+        assert!(with_kafka.contains("under the same event ids") && with_kafka.contains("at the group's\ncommit."));
         assert!(!with_kafka.contains("5 MiB"));
     }
 

@@ -3,7 +3,7 @@ use std::collections::HashSet;
 
 use futures::try_join;
 use headwater_otel::names;
-use headwater_proto::EventId;
+use headwater_proto::{Day, EventId};
 use headwater_stream::{BatchHandler, Decoded, Delivery, Outcome, Poison, Record, Unavailable};
 
 use crate::{
@@ -22,6 +22,8 @@ pub struct Handler<S> {
     timeout: Timeout,
     /// Stored by attempts that did not get to their end, so that the last attempt counts them as done.
     unfinished: HashSet<EventId>,
+    /// The newest day stored before the first of those attempts: what they have written makes no event late.
+    newest: Option<Day>,
 }
 
 impl From<Step> for SessionWrite {
@@ -61,20 +63,23 @@ impl<S: Store> BatchHandler for Handler<S> {
 
 impl<S: Store> Handler<S> {
     pub fn new(store: S, timeout: Timeout) -> Self {
-        Self { store, timeout, unfinished: HashSet::new() }
+        Self { store, timeout, unfinished: HashSet::new(), newest: None }
     }
 
     /// The events, then everything that follows from them. The journal is written before what it describes: written
     /// after, a crash in between would leave a change that nobody can explain.
     async fn store(&mut self, events: &[SessionEvent]) -> Result<(), StoreError> {
         let (newest, stored) = try_join!(self.store.newest_day(), self.store.insert_events(events))?;
+        if !events.iter().any(|event| self.unfinished.contains(&event.id)) {
+            self.newest = newest;
+        }
         self.unfinished.extend(events.iter().zip(&stored).filter(|(_, known)| known.is_none()).map(|(e, _)| e.id));
 
         let facts = events.iter().zip(&stored).map(|(event, known)| match known {
             Some(first) => Fact { event: first, new: false },
             None => Fact { event, new: true },
         });
-        let mut plan = Plan::of(facts, newest);
+        let mut plan = Plan::of(facts, self.newest);
         metrics::counter!(names::ANALYTICS_LATE_EVENTS).increment(plan.late_events);
         let steps = self.steps(&mut plan).await?;
         self.write_journal(&plan, &steps).await?;
@@ -129,15 +134,21 @@ impl<S: Store> Handler<S> {
 
     async fn write_journal(&self, plan: &Plan<'_>, steps: &[Step]) -> Result<(), StoreError> {
         let mut changes = Changes::default();
-        let late_members = plan.late_members();
-        if !late_members.is_empty() {
-            for member in self.store.absent_members(late_members).await? {
-                changes.joined(&member, &plan.members[&member].late);
-            }
+        if !plan.has_late() {
+            return Ok(());
+        }
+        let members = plan.members_of_late_periods();
+        let absent = if members.is_empty() { members } else { self.store.absent_members(members).await? };
+        for member in absent {
+            changes.joined(&member, &plan.members[&member]);
         }
         for step in steps {
-            if let Some((late, without)) = plan.sessions[&step.after.key].without_late(step, self.timeout) {
-                changes.session(&without, &step.after, &late);
+            match plan.sessions[&step.after.key].without_late(step, self.timeout) {
+                Some((late, without)) => {
+                    changes.session_in_time(&step.before, &without);
+                    changes.session(&without, &step.after, &late);
+                }
+                None => changes.session_in_time(&step.before, &step.after),
             }
         }
         let metrics = changes.metrics();

@@ -1,10 +1,10 @@
 //! What a batch of events asks of the derived documents, each document once. Pure: no Kafka, no store, no clock.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use headwater_proto::{Day, EventId};
 
 use crate::{
-    activity::Member,
+    activity::{Member, Period},
     event::{SessionEvent, SessionKey},
     revisions,
     sessions::{Session, Timeout},
@@ -66,9 +66,15 @@ impl<'a> Plan<'a> {
         plan
     }
 
-    /// The memberships that only late events prove.
-    pub(crate) fn late_members(&self) -> Vec<Member> {
-        self.members.iter().filter(|(_, proof)| !proof.in_time).map(|(member, _)| member.clone()).collect()
+    pub(crate) fn has_late(&self) -> bool {
+        self.members.values().any(|proof| !proof.late.is_empty())
+    }
+
+    /// The memberships of every period that has some which only late events prove.
+    pub(crate) fn members_of_late_periods(&self) -> Vec<Member> {
+        let late = self.members.iter().filter(|(_, proof)| !proof.in_time);
+        let late: HashSet<Period> = late.map(|(member, _)| member.period).collect();
+        self.members.keys().filter(|member| late.contains(&member.period)).cloned().collect()
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     activity::Member,
     event::{SEPARATOR, SessionEvent},
     metric::Metric,
+    plan::Proof,
     sessions::Session,
 };
 
@@ -47,12 +48,13 @@ pub(crate) fn late<'a>(
     late
 }
 
-/// Collects what the late events of a batch change, metric by metric.
+/// Collects what a batch changes, metric by metric: what its late events do, on top of what the others do.
 #[derive(Debug, Default)]
 pub(crate) struct Changes(BTreeMap<Metric, Change>);
 
 #[derive(Debug, Default)]
 struct Change {
+    in_time: i64,
     by: i64,
     event_ids: BTreeSet<EventId>,
 }
@@ -64,21 +66,27 @@ impl Changes {
         change.event_ids.extend(late);
     }
 
-    /// A membership that only late events prove.
-    pub(crate) fn joined(&mut self, member: &Member, late: &[EventId]) {
-        self.add(Metric::ActiveUsers(member.period), 1, late);
+    fn add_in_time(&mut self, metric: Metric, by: i64) {
+        self.0.entry(metric).or_default().in_time += by;
+    }
+
+    /// A membership that was not stored.
+    pub(crate) fn joined(&mut self, member: &Member, proof: &Proof) {
+        let metric = Metric::ActiveUsers(member.period);
+        if proof.in_time { self.add_in_time(metric, 1) } else { self.add(metric, 1, &proof.late) }
     }
 
     /// A session without and with late events.
     pub(crate) fn session(&mut self, without: &Session, with: &Session, late: &[EventId]) {
-        let mut by = BTreeMap::<Metric, i64>::new();
-        for (session, sign) in [(without, -1), (with, 1)] {
-            for metric in session.segments.iter().flat_map(Metric::of_segment) {
-                *by.entry(metric).or_default() += sign;
-            }
-        }
-        for (metric, by) in by.into_iter().filter(|&(_, by)| by != 0) {
+        for (metric, by) in difference(without, with) {
             self.add(metric, by, late);
+        }
+    }
+
+    /// A session before and after events that are not late.
+    pub(crate) fn session_in_time(&mut self, before: &Session, after: &Session) {
+        for (metric, by) in difference(before, after) {
+            self.add_in_time(metric, by);
         }
     }
 
@@ -87,12 +95,24 @@ impl Changes {
         self.0.iter().filter(|(_, change)| change.by != 0).map(|(&metric, _)| metric).collect()
     }
 
-    /// What happens to a metric that stands at `old`.
-    pub(crate) fn revision(&self, metric: Metric, old: u64) -> Option<Revision> {
+    /// What the late events do to a metric that stood at `stored` before the batch.
+    pub(crate) fn revision(&self, metric: Metric, stored: u64) -> Option<Revision> {
         let change = self.0.get(&metric)?;
+        let old = stored.saturating_add_signed(change.in_time);
         let new = old.saturating_add_signed(change.by);
         Some(Revision { metric, old, new, event_ids: change.event_ids.iter().copied().collect() })
     }
+}
+
+/// The session figures that differ, and by how much.
+fn difference(before: &Session, after: &Session) -> impl Iterator<Item = (Metric, i64)> {
+    let mut by = BTreeMap::<Metric, i64>::new();
+    for (session, sign) in [(before, -1), (after, 1)] {
+        for metric in session.segments.iter().flat_map(Metric::of_segment) {
+            *by.entry(metric).or_default() += sign;
+        }
+    }
+    by.into_iter().filter(|&(_, by)| by != 0)
 }
 
 #[cfg(test)]

@@ -50,14 +50,15 @@ pub trait Announcer: Send + Sync + 'static {
 impl Announcer for Producer {
     async fn announce(&self, verdicts: &[Emitted]) -> Result<(), Unavailable> {
         let prepared: Vec<_> = verdicts.iter().map(Prepared::from).collect();
-        let headers: Vec<Vec<_>> = prepared.iter().map(|verdict| verdict.headers.iter().collect()).collect();
+        let headers = prepared.iter().map(|verdict| verdict.headers.iter().map(|(name, value)| (name, Some(value))));
+        let headers: Vec<Vec<_>> = headers.map(Iterator::collect).collect();
         let records: Vec<_> = prepared
             .iter()
             .zip(&headers)
             .map(|(verdict, headers)| OutboundRecord {
                 topic: topics::USER_EVENTS.name,
                 key: verdict.key,
-                value: &verdict.value,
+                value: Some(&verdict.value),
                 headers,
                 timestamp: Some(verdict.timestamp),
                 partition: None,

@@ -123,7 +123,8 @@ impl<S: Store> Fraud for Api<S> {
         let event_id = violations.field("event_id", request.get_ref().event_id.parse::<EventId>());
         let event_id = checked(event_id, violations)?;
         let Some(report) = self.store.decision(event_id).await.map_err(unavailable)? else {
-            return Err(Status::not_found(format!("no decision was announced by or because of event {event_id}")));
+            let message = format!("event_id: no decision was announced by or because of event {event_id}");
+            return Err(refuse(Reason::DecisionNotFound, message));
         };
         let evidence: Vec<EventId> =
             report.verdict.evidence_event_ids.iter().filter_map(|id| id.parse().ok()).collect();

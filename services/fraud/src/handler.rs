@@ -54,6 +54,7 @@ impl<S: Store, A: Announcer, C: Clock> BatchHandler for Handler<S, A, C> {
             Decoded::Item(_) => return Ok(Decoded::Skip(FOREIGN_VERDICT)),
         };
         let trace_state = record.headers.get(TraceContext::STATE_HEADER);
+        let trace_state = trace_state.filter(|state| state.len() <= TraceContext::STATE_MAX_BYTES);
         let trace_state = trace_state.and_then(|state| std::str::from_utf8(state).ok()).map(Into::into);
         Ok(Decoded::Item(Arrival { event, trace_state }))
     }

@@ -1,6 +1,8 @@
 //! The fields of a request that has passed the door: newtypes that exist only when valid.
 use std::{fmt, net::IpAddr, sync::Arc};
 
+use headwater_proto::limit;
+
 /// Why a text is not taken. Never repeats the text.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidField {
@@ -31,8 +33,8 @@ fn checked(text: &str, max: usize) -> Result<&str, InvalidField> {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text<const MAX: usize>(Arc<str>);
 
-pub type UserAgent = Text<1_024>;
-pub type SessionId = Text<128>;
+pub type UserAgent = Text<{ limit::USER_AGENT }>;
+pub type SessionId = Text<{ limit::SESSION_ID }>;
 /// Why an account was reinstated.
 pub type Remark = Text<1_024>;
 
@@ -61,7 +63,7 @@ impl<const MAX: usize> fmt::Debug for Text<MAX> {
 pub struct Email(Arc<str>);
 
 impl Email {
-    pub const MAX_BYTES: usize = 254;
+    pub const MAX_BYTES: usize = limit::EMAIL;
 
     pub fn as_str(&self) -> &str {
         &self.0

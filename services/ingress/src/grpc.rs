@@ -29,7 +29,7 @@ use crate::{
 /// The metadata key of a caller's own id for a chain of calls; each of their events carries it.
 const CORRELATION_ID: &str = "x-correlation-id";
 /// A longer one is not taken: it would travel in every event.
-const CORRELATION_ID_MAX_BYTES: usize = 128;
+const CORRELATION_ID_MAX_BYTES: usize = headwater_proto::limit::CORRELATION_ID;
 
 /// `headwater.v1.UserActions`. Clones share everything.
 pub struct Api<S> {

@@ -327,7 +327,8 @@ impl<O: Outbox + Clone> Relay<O> {
                 return Ok(());
             }
         };
-        let headers: Vec<(&str, &[u8])> = records.iter().flat_map(|record| record.headers.clone()).collect();
+        let headers = records.iter().flat_map(|record| record.headers.clone());
+        let headers: Vec<(&str, Option<&[u8]>)> = headers.map(|(name, value)| (name, Some(value))).collect();
         let mut rest = headers.as_slice();
         let outbound = records.iter().map(|record| {
             let (headers, others) = rest.split_at(record.headers.clone().count());
@@ -335,7 +336,7 @@ impl<O: Outbox + Clone> Relay<O> {
             OutboundRecord {
                 topic: USER_EVENTS.name,
                 key: record.key,
-                value: record.value,
+                value: Some(record.value),
                 headers,
                 timestamp: Some(record.timestamp),
                 partition: Some(partition),

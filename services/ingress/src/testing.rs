@@ -11,7 +11,7 @@ use tonic_types::StatusExt;
 use uuid::Uuid;
 
 use crate::{
-    Api, Config, Ingress, Store,
+    Api, Config, Ingress, Store, StoreError,
     action::{Action, Client, Head, Origin, What},
     outbox::unpack,
 };
@@ -72,9 +72,14 @@ pub(crate) async fn running_with<S: Store>(config: Config, store: S) -> Running<
 
 /// Everything in the outbox: each user's events in the order in which the relay will write them.
 pub(crate) async fn outbox(store: &impl Store) -> Vec<Event> {
+    read_outbox(store).await.unwrap()
+}
+
+/// [`outbox`], where the store may be away.
+pub(crate) async fn read_outbox(store: &impl Store) -> Result<Vec<Event>, StoreError> {
     let mut events = Vec::new();
-    for lease in store.lease(Uuid::nil()).await.unwrap() {
-        for row in store.unsent(&lease, &[], usize::MAX).await.unwrap() {
+    for lease in store.lease(Uuid::nil()).await? {
+        for row in store.unsent(&lease, &[], usize::MAX).await? {
             for record in unpack(&row.bytes) {
                 let record = record.unwrap();
                 let decoded = Event::decode(Some(record.key), Some(record.value), Some(b"application/protobuf"), None);
@@ -84,7 +89,7 @@ pub(crate) async fn outbox(store: &impl Store) -> Vec<Event> {
             }
         }
     }
-    events
+    Ok(events)
 }
 
 /// The types of a user's events, in order, without their common prefix.

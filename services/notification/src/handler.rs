@@ -22,6 +22,7 @@ use crate::{
     decide::{Notification, decide},
     faults::{FailRate, INJECTED},
     ledger::{Claim, Lease, Ledger},
+    outage::Outage,
 };
 
 /// A replay wrote it: the user was told when it first happened.
@@ -42,13 +43,14 @@ pub(crate) struct Handler<N, L, C> {
     /// Ends the waiting for a ledger that is away.
     pub(crate) shutdown: CancellationToken,
     pub(crate) complaints: Complaints,
+    pub(crate) outage: Outage,
 }
 
 impl<N: Channel, L: Ledger, C: Clock> EventHandler for Handler<N, L, C> {
     type Item = Notification;
 
     fn decode(&self, record: &Record<'_>) -> Result<Decoded<Notification>, Poison> {
-        if record.headers.get(headers::REPLAY_ID).is_some() {
+        if record.headers.iter().any(|(name, _)| name == headers::REPLAY_ID) {
             return Ok(Decoded::Skip(REPLAY));
         }
         Ok(match decode_event(record)? {
@@ -74,6 +76,9 @@ impl<N: Channel, L: Ledger, C: Clock> EventHandler for Handler<N, L, C> {
             Err(failure) => {
                 self.give_up(&lease, &failure).await;
                 match failure {
+                    Failure::Away { reason, .. } => {
+                        Verdict::Wait(reason, self.outage.wait(Instant::now(), fastrand::f64()))
+                    }
                     Failure::NotDelivered { reason, .. } | Failure::Unknown { reason, .. } => Verdict::Retry(reason),
                     Failure::Refused { reason } => Verdict::Dead(reason),
                 }
@@ -94,7 +99,11 @@ impl<N: Channel, L: Ledger, C: Clock> Handler<N, L, C> {
         let delivered = timeout(DELIVERY_TIMEOUT, self.channel.deliver(notification)).await;
         histogram!(names::NOTIFICATION_DELIVERY_DURATION, names::ROLE => ROLE, names::NOTIFICATION_CHANNEL => N::NAME)
             .record(started.elapsed().as_secs_f64());
-        delivered.unwrap_or(Err(Failure::Unknown { reason: "timeout", source: None })).inspect_err(|failure| {
+        let delivered = delivered.unwrap_or(Err(Failure::Unknown { reason: "timeout", source: None }));
+        if !matches!(delivered, Err(Failure::Away { .. })) {
+            self.outage.over();
+        }
+        delivered.inspect_err(|failure| {
             if self.complaints.due(self.clock.now()) {
                 let cause = failure.source().map(tracing::field::display);
                 warn!(notification = %lease.key, attempt, channel = N::NAME, %failure, cause, "delivery failed");

@@ -6,6 +6,7 @@ pub mod decide;
 pub mod faults;
 mod handler;
 pub mod ledger;
+mod outage;
 
 #[cfg(test)]
 mod testing;
@@ -24,6 +25,7 @@ use complaints::Complaints;
 use config::{Checked, CheckedChannel};
 use handler::Handler;
 use ledger::Ledger;
+use outage::Outage;
 
 const ROLE: &str = "notification";
 
@@ -55,8 +57,9 @@ pub async fn run<L: Ledger>(
 ) -> Result<(), Error> {
     let rules = config.checked().map_err(Error::Config)?;
     let instance = consumer.instance.clone();
-    let consumer =
-        ConsumerConfig { group: topics::NOTIFICATION, role: ROLE, positions: ledger.positions(), ..consumer };
+    // what was told is no function of the log: on a broker that outlives the ledger the group's commit remembers it
+    let positions = ledger.positions().filter(|_| consumer.kafka.is_embedded());
+    let consumer = ConsumerConfig { group: topics::NOTIFICATION, role: ROLE, positions, ..consumer };
     match &rules.channel {
         CheckedChannel::File(folder) => {
             let channel = FileChannel::open(folder, &instance, SystemClock)
@@ -87,5 +90,6 @@ fn handler<N: Channel, L: Ledger>(
         fail_rate: rules.fail_rate,
         shutdown: shutdown.clone(),
         complaints: Complaints::new(),
+        outage: Outage::default(),
     })
 }

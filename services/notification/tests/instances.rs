@@ -168,3 +168,35 @@ async fn what_cannot_be_delivered_or_read_ends_in_the_dead_letters_as_it_came() 
     assert!(told(folder.path()).is_empty());
     instance.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_broker_of_its_own_nobody_is_told_again_by_a_process_that_has_forgotten() {
+    let (_broker, kafka) = embedded();
+    let kafka = KafkaConfig { backlog: None, ..kafka }; // so it is for whoever is not in its process
+    let folder = tempfile::tempdir().unwrap();
+    let writer = RawWriter::open(&kafka);
+    for n in 0..2 {
+        let instance = Instance::start(&config(folder.path()), &kafka, &n.to_string(), &MemoryLedger::new());
+        writer.write(topics::USER_EVENTS.name, None, Some(b"user-7"), Some(&password_changed(7, n)), &[]).await;
+        let seen = async || told(folder.path()).remove("user-7").unwrap_or_default();
+        let seen = eventually("the user to be told", seen, |told| told.contains(&event_id(7, n))).await;
+        assert_eq!(seen.len(), n + 1, "{seen:?}");
+        instance.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_without_a_name_notifies_nobody_either() {
+    let (_broker, kafka) = embedded();
+    let folder = tempfile::tempdir().unwrap();
+    let instance = Instance::start(&config(folder.path()), &kafka, "1", &MemoryLedger::new());
+    let writer = RawWriter::open(&kafka);
+    let topic = topics::USER_EVENTS.name;
+    for (n, headers) in [&[("x-replay-id", None)][..], &[]].into_iter().enumerate() {
+        writer.write_with_nulls(topic, None, Some(b"user-7"), Some(&password_changed(7, n)), headers).await;
+    }
+    let seen = async || told(folder.path()).remove("user-7").unwrap_or_default();
+    let seen = eventually("the user to be told", seen, |told| !told.is_empty()).await;
+    assert_eq!(seen, [event_id(7, 1)]);
+    instance.stop().await;
+}

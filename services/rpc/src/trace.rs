@@ -1,16 +1,13 @@
 use headwater_otel::TraceContext;
 use tonic::metadata::MetadataMap;
 
-/// Longer vendor state is dropped, as the standard allows: it would travel in every record.
-const TRACE_STATE_MAX_BYTES: usize = 512;
-
 /// The trace this request belongs to: the caller's `traceparent` and `tracestate`, else a new root.
 pub fn trace_of(metadata: &MetadataMap) -> (TraceContext, Option<String>) {
     let Some(caller) = metadata.get(TraceContext::HEADER).and_then(|v| TraceContext::from_header(v.as_bytes())) else {
         return (TraceContext::root(), None);
     };
     let state = metadata.get(TraceContext::STATE_HEADER).and_then(|v| v.to_str().ok());
-    (caller, state.filter(|s| !s.is_empty() && s.len() <= TRACE_STATE_MAX_BYTES).map(str::to_owned))
+    (caller, state.filter(|s| !s.is_empty() && s.len() <= TraceContext::STATE_MAX_BYTES).map(str::to_owned))
 }
 
 #[cfg(test)]

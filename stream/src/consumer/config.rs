@@ -31,9 +31,9 @@ pub struct ConsumerConfig {
     pub batch_fill: Duration,
     /// Records that an event handler works on at a time, each of another key.
     pub concurrency: usize,
-    /// Records that wait for an event handler, those of parked keys not counted.
+    /// Records that wait for an event handler, those not counted that wait for an earlier one of their key.
     pub waiting_records: usize,
-    /// Records of one partition that wait for a parked key; more, and the partition is paused.
+    /// Records of one partition that wait for their key, parked or busy; more, and the partition is paused.
     pub parked_records: usize,
     /// Records of one partition above its frontier; more, and the partition is paused.
     pub behind_records: usize,

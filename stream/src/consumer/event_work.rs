@@ -161,7 +161,7 @@ impl<H: EventHandler> Work for Events<H> {
 
     fn overflows(&self, partition: i32, paused: bool) -> bool {
         let limit = if paused { self.parked_records / 2 } else { self.parked_records };
-        self.parking.parked(partition) > limit
+        self.parking.held_back(partition) > limit
     }
 
     fn withdraw(&mut self, partitions: &[i32]) {

@@ -40,7 +40,6 @@ pub(crate) struct State<W: Work> {
     /// Everything is paused, so that the client can be asked without giving: it has been left alone for too long, or
     /// the breaker is open.
     held: bool,
-    /// As the client has it: a partition that was paused stays so when it goes and comes back, until it is resumed.
     paused: BTreeSet<i32>,
     /// Partitions whose next records are gone from the log.
     halted: BTreeMap<i32, Log>,
@@ -248,6 +247,7 @@ impl<W: Work> State<W> {
     pub(crate) fn assign(&mut self, partitions: Vec<(i32, Option<i64>)>) {
         self.joined = true;
         for (partition, _) in &partitions {
+            self.paused.remove(partition);
             self.halted.remove(partition);
         }
         self.books.ledger.assign(partitions);
@@ -264,6 +264,7 @@ impl<W: Work> State<W> {
         self.work.withdraw(partitions); // what failed during the drain waits again
         self.work.revoked(partitions);
         self.books.revoke(partitions);
+        self.paused.retain(|partition| !partitions.contains(partition));
         self.halted.retain(|partition, _| !partitions.contains(partition));
         self.unseen.retain(|partition, _| !partitions.contains(partition));
         self.books.outcomes.no_lag(partitions);

@@ -106,6 +106,36 @@ async fn what_late_events_change_is_in_the_journal_with_old_and_new() {
 }
 
 #[tokio::test]
+async fn what_events_in_time_add_in_the_same_batch_counts_as_there_before_the_late_ones() {
+    let store = MemoryStore::new();
+    let batch = [
+        event(1, UserLoggedIn, "ann", "s", "2026-01-15T10:00:00Z"),
+        event(2, UserLoggedIn, "bob", "s", "2026-01-16T10:00:00Z"),
+        event(3, UserLoggedIn, "cid", "s", "2026-01-15T11:00:00Z"),
+    ];
+    apply(&mut handler(store.clone()), &batch).await.unwrap();
+    let thursday = Period::Day(day("2026-01-15"));
+    assert_eq!(journal(&store, thursday).await, ["daily_active_users 1 -> 2 by 3", "sessions_started 1 -> 2 by 3"]);
+    let january = Period::Month(day("2026-01-15").month());
+    assert_eq!(journal(&store, january).await, ["monthly_active_users 2 -> 3 by 3"]);
+}
+
+#[tokio::test]
+async fn what_a_failed_attempt_has_written_makes_no_event_late() {
+    let batch = [
+        event(1, UserLoggedIn, "ann", "s", "2026-01-15T10:00:00Z"),
+        event(2, UserLoggedIn, "bob", "s", "2026-01-16T10:00:00Z"),
+    ];
+    // newest day, insert and sessions pass; the memberships are written and the answer is lost
+    let script = [Trouble::Pass, Trouble::Pass, Trouble::Pass, Trouble::FailAfter];
+    let store = MemoryStore::new();
+    let mut handler = handler(Troubled::new(store.clone(), script));
+    apply(&mut handler, &batch).await.unwrap_err();
+    apply(&mut handler, &batch).await.unwrap();
+    assert_eq!(journal(&store, Period::Day(day("2026-01-15"))).await, [""; 0]);
+}
+
+#[tokio::test]
 async fn what_events_in_time_change_in_the_same_session_is_not_put_to_the_late_ones() {
     let store = MemoryStore::new();
     let mut handler = handler(store.clone());

@@ -135,7 +135,9 @@ async fn a_decision_is_explained_by_what_was_stored_with_it() {
     let decision = reset.decision.unwrap();
     assert_eq!((decision.score, decision.rules.len()), (50, 1), "as it was then, not as it is now");
     assert_eq!(reset.evidence.iter().map(|e| e.event_id.clone()).collect::<Vec<_>>(), texts(2..=4));
-    assert_eq!(ask(id(3).to_string()).await.unwrap_err().code(), Code::NotFound);
+    let nothing = ask(id(3).to_string()).await.unwrap_err();
+    assert_eq!(nothing.code(), Code::NotFound);
+    assert_eq!(nothing.get_error_details().error_info().unwrap().reason, "DECISION_NOT_FOUND");
 }
 
 #[tokio::test]

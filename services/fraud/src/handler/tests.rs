@@ -52,6 +52,7 @@ fn verdicts_are_told_apart_by_their_source_and_never_folded() {
         |trace_state: Option<&str>| Arrival { event: login.clone(), trace_state: trace_state.map(Into::into) };
     assert_eq!(decoded(login.clone(), &[]), Decoded::Item(arrival(None)));
     assert_eq!(decoded(login.clone(), &[("tracestate", b"vendor=1")]), Decoded::Item(arrival(Some("vendor=1"))));
+    assert_eq!(decoded(login.clone(), &[("tracestate", &[b'x'; 513])]), Decoded::Item(arrival(None)));
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ impl<C: Clock> Channel for FileChannel<C> {
         let mut log = self.log.clone().lock_owned().await;
         let line = letter(notification, &self.instance, self.clock.now());
         let written = tokio::task::spawn_blocking(move || log.append(line)).await;
-        written.unwrap_or_else(|panic| Err(io::Error::other(panic))).map_err(|source| Failure::NotDelivered {
+        written.unwrap_or_else(|panic| Err(io::Error::other(panic))).map_err(|source| Failure::Away {
             reason: match source.kind() {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "disk_full",
                 _ => "file_error",
@@ -180,6 +180,6 @@ mod tests {
         log.path = "/dev/full".into();
         let channel = FileChannel { log: Arc::new(Mutex::new(log)), instance: "1".into(), clock: clock() };
         let failure = channel.deliver(&notification(1)).await.unwrap_err();
-        assert!(matches!(failure, Failure::NotDelivered { reason: "disk_full", .. }), "{failure:?}");
+        assert!(matches!(failure, Failure::Away { reason: "disk_full", .. }), "{failure:?}");
     }
 }

@@ -26,6 +26,9 @@ pub trait Channel: Send + Sync + 'static {
 /// Why a delivery failed, told apart by what may be done next.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
+    /// The channel itself is away, whatever the notification: nothing was handed over, and none is to blame.
+    #[error("not delivered, the channel is away: {reason}")]
+    Away { reason: &'static str, source: Option<Box<dyn Error + Send + Sync>> },
     /// Nothing was handed over; another attempt may work.
     #[error("not delivered: {reason}")]
     NotDelivered { reason: &'static str, source: Option<Box<dyn Error + Send + Sync>> },
@@ -41,7 +44,10 @@ impl Failure {
     /// For metrics and verdicts; a word of a closed set.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::NotDelivered { reason, .. } | Self::Unknown { reason, .. } | Self::Refused { reason } => reason,
+            Self::Away { reason, .. }
+            | Self::NotDelivered { reason, .. }
+            | Self::Unknown { reason, .. }
+            | Self::Refused { reason } => reason,
         }
     }
 }

@@ -66,10 +66,12 @@ fn judge(status: StatusCode) -> Result<(), Failure> {
 
 /// The URL is cut from the error: it may hold the receiver's secret.
 fn no_answer(error: reqwest::Error) -> Failure {
-    let (unsent, timed_out) = (error.is_connect() || error.is_builder(), error.is_timeout());
+    let (away, unsent, timed_out) = (error.is_connect(), error.is_builder(), error.is_timeout());
     let source: Option<Box<dyn Error + Send + Sync>> = Some(error.without_url().into());
-    if unsent {
-        Failure::NotDelivered { reason: "connect_failed", source }
+    if away {
+        Failure::Away { reason: "connect_failed", source }
+    } else if unsent {
+        Failure::NotDelivered { reason: "request_invalid", source }
     } else {
         Failure::Unknown { reason: if timed_out { "http_timeout" } else { "connection_lost" }, source }
     }
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_is_not_delivered_and_a_lost_answer_is_unknown() {
+    async fn nobody_there_is_away_and_a_lost_answer_is_unknown() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/secret-token", listener.local_addr().unwrap());
         let hang_up = tokio::spawn(async move {
@@ -155,6 +157,6 @@ mod tests {
         assert!(!format!("{lost:?}").contains("secret-token"), "{lost:?}");
         hang_up.await.unwrap();
         let nobody = channel(url).deliver(&notification(1)).await.unwrap_err();
-        assert!(matches!(nobody, Failure::NotDelivered { reason: "connect_failed", .. }), "{nobody:?}");
+        assert!(matches!(nobody, Failure::Away { reason: "connect_failed", .. }), "{nobody:?}");
     }
 }

@@ -93,6 +93,7 @@ fn handler<L: Ledger>(channel: &Recorder, ledger: &L) -> Handler<Recorder, L, To
         fail_rate: FailRate::new(0.0).unwrap(),
         shutdown: CancellationToken::new(),
         complaints: Complaints::new(),
+        outage: Outage::default(),
     }
 }
 
@@ -153,6 +154,22 @@ async fn only_what_may_have_been_delivered_counts_as_a_possible_duplicate() {
         }
         assert_eq!(taken_over(&ledger, 1, clock.now()).await, expected, "{attempts} attempts");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_is_away_is_waited_for_and_costs_no_attempt() {
+    let away = || Failure::Away { reason: "connect_failed", source: None };
+    let (channel, ledger) = (Recorder::failing((0..20).map(|_| away())), MemoryLedger::new());
+    let handler = handler(&channel, &ledger);
+    let mut longest = Duration::ZERO;
+    for _ in 0..20 {
+        let Verdict::Wait("connect_failed", wait) = handler.handle(&attempt(1, 1)).await else { panic!("no wait") };
+        longest = longest.max(wait);
+        tokio::time::advance(wait).await;
+    }
+    assert!((Duration::from_secs(15)..=Duration::from_secs(30)).contains(&longest), "{longest:?}");
+    assert_eq!(handler.handle(&attempt(1, 1)).await, Verdict::Done);
+    assert!(matches!(ledger.claim(notification(1).key, handler.clock.now()).await, Ok(Claim::Delivered)));
 }
 
 #[tokio::test(start_paused = true)]

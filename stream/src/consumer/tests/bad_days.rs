@@ -187,7 +187,7 @@ async fn a_producer_that_gets_nowhere_gives_back_what_it_holds_and_after_three_s
     let mut purged = 0;
     let error = loop {
         assert!(start.elapsed() < DEADLINE, "{purged} times purged");
-        match producer.enqueue([outbound(0, "ann", b"a0", &[])]).await {
+        match producer.enqueue([outbound(0, "ann", b"a0")]).await {
             Ok(reports) => {
                 assert_eq!(reports.await, [Err(crate::SendError::Purged)]);
                 purged += 1;
@@ -199,5 +199,5 @@ async fn a_producer_that_gets_nowhere_gives_back_what_it_holds_and_after_three_s
     };
     assert!(matches!(error, Error::Stalled { .. }), "{error:?}");
     assert_eq!(purged, 4);
-    assert!(producer.enqueue([outbound(0, "ann", b"a0", &[])]).await.is_ok(), "who goes on gets another one");
+    assert!(producer.enqueue([outbound(0, "ann", b"a0")]).await.is_ok(), "who goes on gets another one");
 }

@@ -115,3 +115,32 @@ async fn a_dead_letter_topic_that_takes_nothing_holds_the_frontier_and_nothing_e
     assert_eq!(letters(&stage, 1).await.len(), 1);
     member.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_larger_than_any_of_ours_still_fits_into_a_letter() {
+    let stage = Stage::new();
+    let value = vec![b'!'; 3 * 1024 * 1024]; // the log measures what is compressed
+    RawWriter::open(&stage.kafka).write(USER_EVENTS.name, Some(0), Some(b"ann"), Some(&value), &[]).await;
+    let positions = Positions::new();
+    let mut config = stage.config("1");
+    config.positions = Some(positions.clone());
+    let member = stage.batches(config, Recorder::default());
+    eventually("the frontier passes it", || positions.next(0), |next| *next == 1).await;
+    assert_eq!(letters(&stage, 1).await[0].value.as_deref(), Some(&value[..]));
+    member.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_tells_null_from_empty_as_its_record_does() {
+    let stage = Stage::new();
+    let writer = RawWriter::open(&stage.kafka);
+    let headers: [(&str, Option<&[u8]>); 2] = [("null", None), ("empty", Some(b""))];
+    writer.write_with_nulls(USER_EVENTS.name, Some(0), Some(b"ann"), None, &headers).await;
+    let member = stage.batches(stage.config("1"), Recorder::default());
+    let letter = &letters(&stage, 1).await[0];
+    assert_eq!(letter.value, None);
+    let brought: Vec<_> =
+        letter.headers.iter().take(2).map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+    assert_eq!(brought, headers);
+    member.stop().await;
+}

@@ -131,3 +131,20 @@ async fn a_panic_of_an_event_handler_ends_the_run() {
     let error = stage.events(stage.config("1"), &handler).end().await.unwrap_err();
     assert!(matches!(error, Error::Panicked { what: "event handler" }), "{error:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_queues_behind_a_busy_user_takes_no_room_from_the_others() {
+    let stage = Stage::new();
+    let (open, gate) = watch::channel(false);
+    let handler = Arc::new(Judge { log: Log::default(), verdict: Box::new(|_| Verdict::Done), gate: Some(gate) });
+    let mut config = quick(&stage);
+    config.waiting_records = 10;
+    let member = stage.events(config, &handler);
+    stage.write(&[(0, "ann", "a"); 50]).await;
+    eventually("one of hers in hand", || handler.log.len(), |len| *len == 1).await;
+    stage.write(&[(1, "bob", "b")]).await;
+    eventually("his too", || handler.log.items(), |items| items == &["a", "b"]).await;
+    open.send(true).unwrap();
+    eventually("all", || handler.log.len(), |len| *len == 51).await;
+    member.stop().await;
+}

@@ -69,7 +69,7 @@ impl Stage {
 
     /// Writes (partition, key, value) in order.
     async fn write(&self, records: &[(i32, &str, &str)]) -> Vec<Position> {
-        let records: Vec<_> = records.iter().map(|(p, key, value)| outbound(*p, key, value.as_bytes(), &[])).collect();
+        let records: Vec<_> = records.iter().map(|(p, key, value)| outbound(*p, key, value.as_bytes())).collect();
         let reports = self.producer.enqueue(records).await.unwrap().await;
         reports.into_iter().map(|report| report.unwrap()).collect()
     }
@@ -118,14 +118,9 @@ fn metrics() -> &'static PrometheusHandle {
     HANDLE.get_or_init(|| PrometheusBuilder::new().install_recorder().unwrap())
 }
 
-fn outbound<'a>(
-    partition: i32,
-    key: &'a str,
-    value: &'a [u8],
-    headers: &'a [(&'a str, &'a [u8])],
-) -> OutboundRecord<'a> {
-    let partition = Some(partition);
-    OutboundRecord { topic: USER_EVENTS.name, key: key.as_bytes(), value, headers, timestamp: None, partition }
+fn outbound<'a>(partition: i32, key: &'a str, value: &'a [u8]) -> OutboundRecord<'a> {
+    let (key, value, partition) = (key.as_bytes(), Some(value), Some(partition));
+    OutboundRecord { topic: USER_EVENTS.name, key, value, headers: &[], timestamp: None, partition }
 }
 
 /// One running consumer.
@@ -176,9 +171,9 @@ impl Log {
     }
 }
 
-/// A value that begins with `!` is poison, with `?` is skipped, with `*` panics; any other is an item.
+/// A null value is poison and one that begins with `!`, one with `?` is skipped, with `*` panics; any other is an item.
 fn decode(record: &Record<'_>) -> Result<Decoded<String>, Poison> {
-    let value = record.value.unwrap_or_default();
+    let value = record.value.ok_or_else(|| Poison { reason: "nothing", message: "no value".to_owned() })?;
     match value.first() {
         Some(b'!') => Err(Poison { reason: "garbage", message: "the value begins with !".to_owned() }),
         Some(b'?') => Ok(Decoded::Skip("question")),

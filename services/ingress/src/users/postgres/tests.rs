@@ -71,12 +71,15 @@ impl Database {
 }
 
 /// Asks until it is so; says what was seen where it never is.
-async fn until<F: Future<Output = Result<(), String>>>(what: &str, ask: impl Fn() -> F) {
+async fn until<T, F: Future<Output = Result<T, String>>>(what: &str, ask: impl Fn() -> F) -> T {
     let deadline = Instant::now() + DEADLINE;
     let mut between = interval(Duration::from_millis(20));
     loop {
         between.tick().await;
-        let Err(seen) = ask().await else { return };
+        let seen = match ask().await {
+            Ok(answer) => return answer,
+            Err(seen) => seen,
+        };
         assert!(Instant::now() < deadline, "not {what} within {DEADLINE:?}: {seen}");
     }
 }
