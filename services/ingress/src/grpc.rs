@@ -106,7 +106,7 @@ impl<S: Store> Api<S> {
     }
 
     async fn answer(&self, action: Action) -> Result<Result<Answer, Failure>, Status> {
-        let reply = self.shared.lanes.submit(action).map_err(|_| refusal::overloaded())?;
+        let reply = self.shared.lanes.submit(action).await.map_err(|_| refusal::overloaded())?;
         Ok(reply.await.unwrap_or(Err(Failure::Unavailable)))
     }
 }
