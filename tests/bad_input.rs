@@ -114,12 +114,13 @@ async fn a_bad_item_is_answered_and_the_stream_goes_on() {
         event_type: event_type.into(),
         ..Default::default()
     };
-    let items = [action("ada", "user.logged_in"), action("", "user.suspended"), action("ada", "user.logged_out")];
+    let bad = RecordActionRequest { event_id: UUID.into(), ..action("", "user.suspended") };
+    let items = [action("ada", "user.logged_in"), bad, action("ada", "user.logged_out")];
     let answers = platform.actions().record_actions(tokio_stream::iter(items)).await.unwrap().into_inner();
     let answers: Vec<_> = answers.map(|answer| answer.expect("an answer")).collect().await;
     let codes: Vec<_> = answers.iter().map(|a| (a.index, a.status.as_ref().map(|s| s.code))).collect();
     assert_eq!(codes, [(0, None), (1, Some(tonic::Code::InvalidArgument as i32)), (2, None)]);
-    assert!(answers[1].event_id.is_empty());
+    assert_eq!(answers[1].event_id, UUID, "so that the client knows which");
     platform.stop().await;
 }
 

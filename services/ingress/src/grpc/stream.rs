@@ -26,8 +26,15 @@ pub(crate) type Answers = Pin<Box<dyn Stream<Item = Result<RecordActionsResponse
 
 /// A request that was read and is not yet answered.
 enum Read {
-    Queued { event_id: String, reply: Reply },
-    Refused(Status),
+    Queued {
+        event_id: String,
+        reply: Reply,
+    },
+    /// Under the id that the client gave it.
+    Refused {
+        event_id: String,
+        status: Status,
+    },
 }
 
 /// Why no more is read; `None` where the client is done or gone.
@@ -86,12 +93,13 @@ async fn reading<S: Store>(
         };
         // a trace for each action: a stream may live for days
         let trace = TraceContext { sampled: origin.trace.sampled, ..TraceContext::root() };
+        let given = request.event_id.clone();
         place.send(match validate::record_action(request, api.arrival(Origin { trace, ..origin.clone() })) {
             Ok(action) => {
                 let event_id = action.head.id.to_string();
                 Read::Queued { event_id, reply: lanes.submit(action).await }
             }
-            Err(status) => Read::Refused(status),
+            Err(status) => Read::Refused { event_id: given, status },
         });
     }
 }
@@ -132,7 +140,7 @@ impl Answering {
                 .map(Err);
         };
         let (event_id, settled) = match read {
-            Read::Refused(status) => (String::new(), Err(status)),
+            Read::Refused { event_id, status } => (event_id, Err(status)),
             Read::Queued { event_id, reply } => {
                 (event_id, refusal::settled(reply.await.unwrap_or(Err(Failure::Unavailable))))
             }
