@@ -15,7 +15,7 @@ use tonic::{Code, Request, Status};
 
 use crate::{
     Config, SqliteStore,
-    testing::{event_id, origin, outbox, reason, running, running_with, story},
+    testing::{bad_fields, event_id, origin, outbox, reason, running, running_with, story},
 };
 
 pub(super) fn action(number: u32, name: &str, event_type: &str) -> v1::RecordActionRequest {
@@ -149,6 +149,25 @@ async fn a_client_that_goes_away_loses_only_the_answers() {
     let failures = story.len() - 1;
     assert!((1..=100).contains(&failures), "{failures}");
     assert_eq!(story[failures], "logged_in");
+}
+
+#[tokio::test]
+async fn a_correlation_id_that_cannot_travel_is_refused_by_name() {
+    let running = running(SqliteStore::open().await.unwrap()).await;
+    let with = |id: &[u8]| {
+        let mut headers = tonic::codegen::http::HeaderMap::new();
+        headers.insert("x-correlation-id", tonic::codegen::http::HeaderValue::from_bytes(id).unwrap());
+        let metadata = tonic::metadata::MetadataMap::from_headers(headers);
+        Request::from_parts(metadata, tonic::Extensions::default(), action(1, "ada", "user.logged_in"))
+    };
+    for id in [&b"a\tb"[..], "ä".as_bytes(), b"\xff", &[b'x'; 129]] {
+        let refused = running.api.record_action(with(id)).await.unwrap_err();
+        assert_eq!((reason(&refused), bad_fields(&refused)), ("INVALID_FIELD".into(), vec!["x-correlation-id".into()]));
+    }
+    assert!(outbox(&running.store).await.is_empty());
+    for id in [&b""[..], b"order 17", &[b'x'; 128]] {
+        running.api.record_action(with(id)).await.unwrap();
+    }
 }
 
 #[tokio::test]
