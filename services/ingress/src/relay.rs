@@ -26,7 +26,7 @@ use headwater_stream::{Backlog, Clock, KafkaConfig, OutboundRecord, Patience, Po
 use metrics::{counter, gauge};
 use tokio::{
     sync::Notify,
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug_span, error, info, warn};
@@ -44,12 +44,12 @@ const STEP: Duration = Duration::from_millis(5);
 const GAUGES: Duration = Duration::from_secs(1);
 /// In flight per shard: what a healthy broker takes in a few round trips.
 const WINDOW: usize = 1024 * 1024;
-/// How long what is in flight may take at shutdown; what does not arrive stays in the outbox.
+/// How long the last rows may take at shutdown; what does not arrive stays in the outbox.
 const DRAIN: Duration = Duration::from_secs(4);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Publishes until shutdown, then lets what is in flight arrive. `committed` wakes it.
+/// Publishes until shutdown, then what is committed by then. `committed` wakes it.
 ///
 /// One relay at a time owns the outbox.
 pub(crate) async fn run<O: Outbox>(
@@ -261,9 +261,12 @@ impl<O: Outbox> Relay<O> {
         pause
     }
 
-    /// Lets what is in flight arrive, and ends.
+    /// Lets what is committed arrive, and ends.
     async fn drain(mut self) {
-        let _ = self.producer.clone().close(DRAIN).await; // what did not arrive is said below
+        let deadline = Instant::now() + DRAIN;
+        let _ = timeout_at(deadline, self.read_all()).await; // what was not read stays where it is
+        let left = deadline.saturating_duration_since(Instant::now());
+        let _ = self.producer.clone().close(left).await; // what did not arrive is said below
         // a closed producer owes no report
         while let Some(row) = self.reports.next().await {
             let _ = self.note(row);
@@ -275,6 +278,28 @@ impl<O: Outbox> Relay<O> {
         let left = self.shards.iter().map(|shard| shard.ids().len()).sum::<usize>();
         if left > 0 {
             info!(rows = left, "the relay ends with rows in flight; the next one sends them again");
+        }
+    }
+
+    /// Steps until every row that may be read is in flight.
+    async fn read_all(&mut self) {
+        loop {
+            let stepped = match self.step().await {
+                Ok(true) => continue,
+                // a full window has room again once something arrives
+                Ok(false) if self.shards.iter().any(|shard| shard.bytes() >= WINDOW) => match self.reports.next().await
+                {
+                    Some(row) => self.reported(row).await,
+                    None => return,
+                },
+                // with a store that is away, there is nothing more to read
+                Ok(false) | Err(Failure::Store(_)) => return,
+                Err(failure) => Err(failure),
+            };
+            if let Err(failure) = stepped {
+                let pause = self.recover(failure).await;
+                sleep(pause).await;
+            }
         }
     }
 }
