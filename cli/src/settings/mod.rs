@@ -160,6 +160,21 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_not_toml_is_told_by_its_place_and_never_shown() {
+        let path = std::env::temp_dir().join(format!("headwater-not-toml-{}.toml", std::process::id()));
+        for (line, place) in [
+            ("database_url = postgres://ada:hunter2@db", "line 2, column 16"),
+            ("database_url = \"postgres://ada:hunter2@db", "line 2, column "),
+            ("mongodb_uri = 'hunter2' hunter2", "line 2, column 25"),
+        ] {
+            std::fs::write(&path, format!("http_port = 8000\n{line}\n")).unwrap();
+            let told = crate::Error::from(Sources::gather(BTreeMap::new(), Some(&path)).unwrap_err()).story();
+            assert!(told.contains(&format!("is not TOML at {place}")) && !told.contains("hunter2"), "{told}");
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
     fn a_key_that_nobody_knows_stops_the_start() {
         let told = read(&sources(&[], &[], "http_prot = 8000")).unwrap_err();
         assert_eq!(told, "headwater.toml: no setting is called http_prot; `headwater config` lists them");
