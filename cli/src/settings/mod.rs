@@ -68,7 +68,7 @@ settings! {
     notification_webhook: Option<Secret> = "", "HEADWATER_NOTIFICATION_WEBHOOK", value::optional(value::webhook), secret, "POST notifications to this URL instead of writing files";
     request_id_days: u32 = "3", "HEADWATER_REQUEST_ID_DAYS", value::from_one, open, "days that a repeated event_id is recognised";
     fraud_rules: Option<PathBuf> = "", "HEADWATER_FRAUD_RULES", value::optional(value::path), open, "TOML file of rules and thresholds; unset: built in";
-    rate_limit: Option<RateLimit> = "", "HEADWATER_RATE_LIMIT", value::optional(value::rate_limit), open, "requests per second and client address; unset: none";
+    rate_limit: Option<RateLimit> = "", "HEADWATER_RATE_LIMIT", value::optional(value::rate_limit), open, "requests per second and client address, a stream counting as one; unset: none";
     instance: Option<String> = "", "HEADWATER_INSTANCE", value::optional(value::name), open, "name of this instance; unset: the host name, in `up` 1, 2, 3";
     group_suffix: String = "", "HEADWATER_GROUP_SUFFIX", value::suffix, open, "appended to every consumer group id";
     reflection: bool = "true", "HEADWATER_REFLECTION", value::switch, open, "answer gRPC reflection";
