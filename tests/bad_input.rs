@@ -33,6 +33,7 @@ fn refused() -> Vec<(&'static str, Value, u16, &'static str, Vec<&'static str>)>
         ("Login", json!({"password": "x"}), 400, "INVALID_FIELD", vec!["email"]),
         ("Login", json!({"email": "nobody@b.example", "password": "whatever!"}), 401, "INVALID_CREDENTIALS", vec![]),
         ("Logout", json!({"userId": "nobody", "sessionId": "s"}), 404, "USER_NOT_FOUND", vec![]),
+        ("GetUser", json!({"userId": 7}), 400, "INVALID_FIELD", vec!["body"]),
         ("GetUser", json!({"userId": "nobody"}), 404, "USER_NOT_FOUND", vec![]),
         ("ReportIpChange", json!({"userId": "ada", "ip": "over there"}), 400, "INVALID_FIELD", vec!["ip"]),
         ("RecordAction", record(json!({"userId": ""})), 400, "INVALID_FIELD", vec!["user_id"]),
