@@ -27,9 +27,11 @@ build: ## the program, in $(CARGO_TARGET_DIR)/release/headwater
 	cargo build --release --locked
 
 # one profile for programs and tests, clippy's build scripts included: librdkafka is compiled once
-test: lint ## everything that must pass, a line per suite
+test: lint ## everything that must pass, a line per suite; brings up a PostgreSQL for it
 	@deploy/tools install grpcurl
-	@.ci/suite tests cargo test --workspace --release --locked --no-fail-fast
+	@.ci/suite postgres deploy/native/stack up postgres
+	@eval "$$(deploy/native/stack env postgres)"; export HEADWATER_TEST_DATABASE_URL=$$DATABASE_URL; unset DATABASE_URL; \
+	.ci/suite tests cargo test --workspace --release --locked --no-fail-fast
 
 lint: ## formats, clippy, licences and bans of dependencies, the contract
 	@deploy/tools install buf cargo-deny cargo-machete

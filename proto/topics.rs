@@ -42,3 +42,6 @@ pub const NOTIFICATION: Group =
 pub const FRAUD: Group = Group { id: "fraud-detection-group", topic: USER_EVENTS, dead_letters: FRAUD_DLQ };
 pub const ACCOUNT_STATUS: Group =
     Group { id: "ingress-account-status-group", topic: USER_EVENTS, dead_letters: ACCOUNT_STATUS_DLQ };
+
+/// Every group of the platform.
+pub const GROUPS: &[Group] = &[ANALYTICS, NOTIFICATION, FRAUD, ACCOUNT_STATUS];

@@ -66,8 +66,9 @@ impl Error {
     }
 
     fn is_unreachable(&self) -> bool {
-        let unreachable = |cause: &headwater_stream::Error| cause.is_unreachable();
-        self.causes().filter_map(|cause| cause.downcast_ref()).any(unreachable)
+        let broker = |cause: &headwater_stream::Error| cause.is_unreachable();
+        let store = |cause: &headwater_ingress::OpenError| cause.is_unreachable();
+        self.causes().any(|cause| cause.downcast_ref().is_some_and(broker) || cause.downcast_ref().is_some_and(store))
     }
 
     /// This error first.

@@ -2,6 +2,7 @@
 
 mod config;
 mod error;
+mod groups;
 mod ports;
 mod roles;
 mod serve;
@@ -52,6 +53,8 @@ enum Verb {
     },
     /// Print the effective settings and where each comes from.
     Config,
+    /// Print each consumer group: its members, what each owns, offsets and lag.
+    Groups(groups::Options),
     /// Work on the topics of the log.
     Topics {
         #[command(subcommand)]
@@ -83,6 +86,7 @@ fn run(cli: Cli) -> Result<(), Error> {
         match cli.verb {
             Verb::Up => up::run(settings).await,
             Verb::Serve { roles } => serve::run(settings, roles).await,
+            Verb::Groups(options) => groups::run(options, &settings).await,
             Verb::Topics { verb } => topics::run(verb, &settings).await,
             Verb::Config => Ok(()),
         }

@@ -67,15 +67,12 @@ pub(crate) fn require(roles: &[Role], settings: &Settings) -> Result<(), Error> 
 
 /// Nothing falls back silently: a database that is configured and cannot be used yet stops the start.
 pub(crate) fn refuse_databases(settings: &Settings) -> Result<(), Error> {
-    let set = [
-        ("DATABASE_URL", "PostgreSQL", settings.database_url.is_some()),
-        ("MONGODB_URI", "MongoDB", settings.mongodb_uri.is_some()),
-    ];
-    match set.into_iter().find(|(_, _, is_set)| *is_set) {
-        Some((variable, database, _)) => Err(Error::Usage(format!(
-            "{variable} is set, but this version has no adapter for {database} yet: unset it and run `headwater up`, \
-             which keeps everything in memory"
-        ))),
+    match &settings.mongodb_uri {
+        Some(_) => Err(Error::Usage(
+            "MONGODB_URI is set, but this version has no adapter for MongoDB yet: unset it and run `headwater up`, \
+             which keeps documents in memory"
+                .to_owned(),
+        )),
         None => Ok(()),
     }
 }

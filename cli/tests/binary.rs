@@ -45,6 +45,16 @@ fn ended(child: Child) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
+/// Nobody listens on port 1 for PostgreSQL either; every port of ours is a free one.
+const NO_POSTGRES: &[(&str, &str)] = &[
+    ("DATABASE_URL", "postgres://ada:hunter2@127.0.0.1:1/db"),
+    ("INGRESS_GRPC_PORT", "0"),
+    ("HTTP_PORT", "0"),
+    ("ANALYTICS_GRPC_PORT", "0"),
+    ("FRAUD_GRPC_PORT", "0"),
+    ("ADMIN_PORT", "0"),
+];
+
 /// arguments, environment -> exit code, a part of the message
 type Ended = (&'static [&'static str], &'static [(&'static str, &'static str)], i32, &'static str);
 
@@ -62,8 +72,9 @@ fn whose_fault_it_is_shows_in_the_exit_code_and_the_message_says_what_to_do() {
         (&["config", "--config", "missing.toml"], &[], 2, "missing.toml: cannot be read"),
         (&["serve", "analytics"], &[], 2, "analytics needs KAFKA_BROKERS, analytics needs MONGODB_URI"),
         (&["serve", "ingress"], &[KAFKA], 2, "ingress needs DATABASE_URL"),
-        (&["serve", "ingress"], &[KAFKA, ("DATABASE_URL", "postgres://db")], 2, "no adapter for PostgreSQL yet"),
+        (&["serve", "ingress"], &[KAFKA, ("DATABASE_URL", "mysql://db")], 2, "DATABASE_URL: must be a PostgreSQL URL"),
         (&["up"], &[("MONGODB_URI", "mongodb://db")], 2, "no adapter for MongoDB yet"),
+        (&["up"], NO_POSTGRES, 3, "PostgreSQL at 127.0.0.1:1 cannot be used; see that it runs there"),
         (&["topics", "apply"], &[], 2, "KAFKA_BROKERS is not set"),
         (&["topics", "apply"], &[KAFKA], 3, NO_BROKER),
     ];
@@ -71,7 +82,7 @@ fn whose_fault_it_is_shows_in_the_exit_code_and_the_message_says_what_to_do() {
         let (seen, stderr) = ended(headwater(&folder, args, environment).spawn().unwrap());
         assert_eq!(seen, Some(*code), "{args:?} {environment:?}: {stderr}");
         assert!(stderr.contains(message), "{args:?} {environment:?}: {stderr}");
-        assert!(!stderr.contains("://db"), "a secret in {stderr}");
+        assert!(!stderr.contains("://db") && !stderr.contains("hunter2"), "a secret in {stderr}");
     }
 }
 

@@ -38,8 +38,27 @@ pub const CONSUMER_POSSIBLE_DUPLICATES: &str = "headwater.consumer.possible_dupl
 pub const CONSUMER_HAND_OVERS: &str = "headwater.consumer.hand_overs";
 /// Gauge: partitions that this consumer owns, by [`GROUP`] and [`INSTANCE`].
 pub const CONSUMER_PARTITIONS: &str = "headwater.consumer.partitions";
-/// Gauge: records between the end of the owned partitions and what is finished, by [`GROUP`] and [`INSTANCE`].
+/// Gauge: records between the end of an owned partition and what is finished, by [`GROUP`] and [`PARTITION`]; 0 once the
+/// partition is somebody else's.
 pub const CONSUMER_LAG: &str = "headwater.consumer.lag";
+/// Gauge, seconds: age of the first record of an owned partition that is not finished, by [`GROUP`] and [`PARTITION`].
+pub const CONSUMER_LAG_AGE: &str = "headwater.consumer.lag.age";
+/// Histogram, seconds: from a record's timestamp (receivedAt) to its end as done or skipped, by [`GROUP`].
+pub const CONSUMER_END_TO_END_DURATION: &str = "headwater.consumer.end_to_end.duration";
+/// Gauge: 1 while too many dead records keep a consumer from going on, by [`GROUP`] and [`INSTANCE`].
+pub const CONSUMER_BREAKER_OPEN: &str = "headwater.consumer.breaker.open";
+/// Counter: times that a consumer's breaker opened, by [`GROUP`].
+pub const CONSUMER_BREAKER_TRIPS: &str = "headwater.consumer.breaker.trips";
+/// Counter: records that were gone from the log before they were read, by [`GROUP`] and [`REASON`]: truncated (the log
+/// begins above the next one) or restarted (it ends below it; then these are the offsets that are no more).
+pub const LOG_TRUNCATED_RECORDS: &str = "headwater.log_truncated_records";
+/// Counter: kafka clients that got nowhere and were replaced, by [`CLIENT`] and [`REASON`]: disconnected, unreported,
+/// starved, failed.
+pub const CLIENT_REBUILDS: &str = "headwater.kafka.client.rebuilds";
+/// consumer or producer.
+pub const CLIENT: &str = "client";
+/// Partition of a topic, from 0.
+pub const PARTITION: &str = "messaging.destination.partition.id";
 /// Counter: errors that the client reported and survived, by [`GROUP`] and [`REASON`].
 pub const CONSUMER_ERRORS: &str = "headwater.consumer.errors";
 /// What the process does, like analytics.
@@ -77,6 +96,8 @@ pub const TRACE_PARENT: &str = crate::TraceContext::HEADER;
 pub const OUTBOX_ROWS: &str = "headwater.outbox.rows";
 /// Gauge, seconds: age of the oldest row in the outbox; 0 where it is empty.
 pub const OUTBOX_OLDEST_AGE: &str = "headwater.outbox.oldest.age";
+/// Gauge: shards of the outbox that this relay publishes.
+pub const RELAY_SHARDS: &str = "headwater.relay.shards";
 /// Counter: times that the relay gave up what was in flight and read the outbox anew, by [`REASON`].
 pub const RELAY_RESTARTS: &str = "headwater.relay.restarts";
 

@@ -3,10 +3,10 @@ use std::{
     ffi::c_int,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use headwater_otel::names;
@@ -14,16 +14,23 @@ use headwater_proto::topics;
 use metrics::{Counter, Gauge, counter, gauge};
 use rdkafka::{
     ClientConfig, ClientContext, Message as _, Statistics,
-    config::FromClientConfigAndContext as _,
+    config::{FromClientConfigAndContext as _, RDKafkaLogLevel},
     error::KafkaError,
     message::{DeliveryResult, Header, OwnedHeaders},
     producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
     types::RDKafkaErrorCode,
 };
 use tokio::sync::Semaphore;
-use tracing::{error, warn};
+use tracing::{debug, error, info, warn};
 
-use crate::{Backlog, Error, OutboundRecord, Patience, Position, SendError, batches::Batches};
+use crate::{
+    Backlog, Error, KafkaConfig, OutboundRecord, Patience, Position, SendError,
+    batches::Batches,
+    kafka::GAPLESS,
+    reach::is_reachable,
+    rebalance::is_connected,
+    watchdog::{Remedy, Snapshot, Watchdog},
+};
 
 /// What became of a record that was handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +40,58 @@ pub(crate) enum Sent {
     Refused,
     /// Nothing happened: the same record may be handed over again.
     QueueFull,
+}
+
+/// What outlives one client: how the clients before it fared.
+#[derive(Debug)]
+pub(crate) struct Vigil {
+    watchdog: Mutex<Watchdog>,
+    /// Reports of brokers to all clients so far.
+    reported: AtomicU64,
+    /// New clients did not help; told once.
+    stalled: Mutex<Option<Error>>,
+    brokers: String,
+    rebuilds: u32,
+}
+
+impl Vigil {
+    pub(crate) fn new(kafka: &KafkaConfig) -> Arc<Self> {
+        Arc::new(Self {
+            watchdog: Mutex::new(Watchdog::new(kafka.watch, Instant::now())),
+            reported: AtomicU64::new(0),
+            stalled: Mutex::default(),
+            brokers: kafka.brokers.clone(),
+            rebuilds: kafka.watch.rebuilds,
+        })
+    }
+
+    /// Why whoever enqueues next should rather end.
+    pub(crate) fn stalled(&self) -> Option<Error> {
+        self.stalled.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether this client is to be given up.
+    fn gives_up(&self, connected: bool, queued: u64) -> bool {
+        let now = Instant::now();
+        let reported = self.reported.load(Ordering::Relaxed);
+        let snapshot = Snapshot { connected, queued, reported, ..Snapshot::default() };
+        let mut watchdog = self.watchdog.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(stall) = watchdog.observe(now, snapshot) else { return false };
+        let reachable = is_reachable(&self.brokers);
+        let remedy = watchdog.remedy(now, stall, reachable);
+        match remedy {
+            Remedy::Wait => return false,
+            Remedy::Rebuild => warn!(queued, reachable, "{}: the next record gets a new producer", stall.text()),
+            Remedy::GiveUp => {
+                error!(queued, "{}: new producers do not help", stall.text());
+                let (brokers, rebuilds) = (self.brokers.clone(), self.rebuilds);
+                let stalled = Error::Stalled { reason: stall.text(), brokers, rebuilds };
+                *self.stalled.lock().unwrap_or_else(PoisonError::into_inner) = Some(stalled);
+            }
+        }
+        counter!(names::CLIENT_REBUILDS, names::CLIENT => "producer", names::REASON => stall.reason()).increment(1);
+        true
+    }
 }
 
 pub(crate) struct Connection {
@@ -46,12 +105,14 @@ impl Connection {
         patience: Patience,
         budget: Arc<Semaphore>,
         backlog: Option<Arc<Backlog>>,
+        vigil: Arc<Vigil>,
     ) -> Result<Arc<Self>, Error> {
         let context = Deliveries {
             batches: Mutex::default(),
             budget,
             backlog,
             patience,
+            vigil,
             broken: AtomicBool::new(false),
             sent: counter!(names::PRODUCER_SENT),
             queued: gauge!(names::PRODUCER_QUEUED),
@@ -125,12 +186,7 @@ impl Connection {
 
     /// Everything unreported is purged from here on; their number.
     pub(crate) fn stop(&self) -> usize {
-        let mut batches = self.batches();
-        let unreported = batches.unreported();
-        let freed = batches.stop();
-        drop(batches);
-        self.deliveries().budget.add_permits(freed);
-        unreported
+        self.deliveries().stop()
     }
 
     pub(crate) fn unreported(&self) -> usize {
@@ -163,6 +219,7 @@ pub(crate) struct Deliveries {
     budget: Arc<Semaphore>,
     backlog: Option<Arc<Backlog>>,
     patience: Patience,
+    vigil: Arc<Vigil>,
     broken: AtomicBool,
     sent: Counter,
     queued: Gauge,
@@ -175,6 +232,15 @@ impl Deliveries {
 
     fn give_back(&self, bytes: u32) {
         self.budget.add_permits(bytes as usize);
+    }
+
+    fn stop(&self) -> usize {
+        let mut batches = self.batches();
+        let unreported = batches.unreported();
+        let freed = batches.stop();
+        drop(batches);
+        self.budget.add_permits(freed);
+        unreported
     }
 
     /// The report comes last: whoever waits for it finds the budget and the backlog as they are then.
@@ -208,6 +274,7 @@ impl ProducerContext for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, record: usize) {
         match result {
             Ok(message) => {
+                self.vigil.reported.fetch_add(1, Ordering::Relaxed);
                 let position = Position { partition: message.partition(), offset: message.offset() };
                 let backlog = self.backlog.as_deref().filter(|_| message.topic() == topics::USER_EVENTS.name);
                 self.report(record, Ok(position), backlog);
@@ -215,6 +282,9 @@ impl ProducerContext for Deliveries {
             }
             Err((error, _)) => {
                 let error = self.failed(error);
+                if matches!(error, SendError::Refused(_)) {
+                    self.vigil.reported.fetch_add(1, Ordering::Relaxed); // the others nobody but the client reports
+                }
                 self.report(record, Err(error), None);
             }
         }
@@ -224,6 +294,26 @@ impl ProducerContext for Deliveries {
 impl ClientContext for Deliveries {
     fn stats(&self, statistics: Statistics) {
         self.queued.set(statistics.msg_cnt as f64);
+        let unreported = self.batches().unreported() as u64;
+        // one that is given up already is only here until the next record
+        if self.broken.load(Ordering::Acquire) || !self.vigil.gives_up(is_connected(&statistics), unreported) {
+            return;
+        }
+        self.broken.store(true, Ordering::Release);
+        self.stop();
+    }
+
+    /// As everywhere, but for one warning: that the guarantee may change with another librdkafka is known, and the
+    /// version of it is pinned here.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        use RDKafkaLogLevel::{Alert, Critical, Debug, Emerg, Error, Info, Notice, Warning};
+        match level {
+            Warning if facility == "CONFWARN" && message.contains(GAPLESS) => debug!(target: "librdkafka", message),
+            Emerg | Alert | Critical | Error => error!(target: "librdkafka", facility, message),
+            Warning => warn!(target: "librdkafka", facility, message),
+            Notice | Info => info!(target: "librdkafka", facility, message),
+            Debug => debug!(target: "librdkafka", facility, message),
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

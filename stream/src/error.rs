@@ -38,13 +38,11 @@ pub enum Error {
     Broken,
     #[error("{unsent} records were not delivered before the deadline of closing the producer")]
     Undelivered { unsent: usize },
-    #[error("the kafka consumer of {group} cannot go on: {reason}; start it anew")]
-    Fatal {
-        group: String,
-        reason: String,
-        #[source]
-        source: RDKafkaErrorCode,
-    },
+    #[error(
+        "{reason}, although a broker at {brokers} takes connections, and {rebuilds} new clients in a row got no \
+         further; start the process anew, and look at the broker"
+    )]
+    Stalled { reason: &'static str, brokers: String, rebuilds: u32 },
     #[error("the {what} panicked; the log above says where. what it had in hand is replayed from the last commit")]
     Panicked {
         /// "batch handler", "event handler", "dead letter task", "consumer thread".
@@ -56,6 +54,14 @@ pub enum Error {
     Outcomes { expected: usize, found: usize },
     #[error("could not start the consumer's thread")]
     Thread(#[source] std::io::Error),
+    #[error("could not ask the kafka broker about group {group}")]
+    Group {
+        group: String,
+        #[source]
+        source: KafkaError,
+    },
+    #[error("nothing more came from topic {topic}, although partitions {partitions:?} are not at their end")]
+    Silent { topic: String, partitions: Vec<i32> },
     #[error("could not read topic {topic}")]
     Read {
         topic: String,

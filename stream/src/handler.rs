@@ -9,6 +9,10 @@ use headwater_otel::TraceContext;
 
 use crate::{Position, Record};
 
+/// The reason of failures that somebody asked for. Those say nothing about the consumer or the log, so the breaker does
+/// not count them.
+pub const INJECTED: &str = "injected";
+
 /// What a record turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decoded<T> {

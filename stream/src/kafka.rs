@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 
 use rdkafka::ClientConfig;
 
-use crate::Backlog;
+use crate::{Backlog, Watch};
 
 /// How long a producer tries to deliver a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct KafkaConfig {
     pub linger: Duration,
     /// How long the broker holds an empty fetch.
     pub fetch_wait: Duration,
+    /// When a client that gets nowhere is replaced.
+    pub watch: Watch,
     /// Set where the broker is the embedded one, which keeps only so many bytes.
     pub backlog: Option<Arc<Backlog>>,
 }
@@ -52,6 +54,7 @@ impl KafkaConfig {
             max_poll_interval: Duration::from_secs(60),
             linger: Duration::from_millis(5),
             fetch_wait: Duration::from_millis(100),
+            watch: Watch::default(),
             backlog: None,
         }
     }
@@ -78,10 +81,12 @@ impl KafkaConfig {
             .set("queue.buffering.max.messages", "0") // the byte budget of `Producer` bounds them
             .set("request.timeout.ms", "8000")
             .set("topic.metadata.refresh.interval.ms", "20000")
-            .set("statistics.interval.ms", "5000");
+            .set("statistics.interval.ms", millis(self.watch.statistics));
         match patience {
             Patience::Waiting => config.set("delivery.timeout.ms", "15000"),
-            Patience::Forever => config.set("message.timeout.ms", "0").set("enable.gapless.guarantee", "true"),
+            // without the guarantee, a batch that the broker refuses for good leaves a gap: the epoch is raised and what
+            // is queued behind it is written all the same, so that a user's later event comes before the earlier one
+            Patience::Forever => config.set("message.timeout.ms", "0").set(GAPLESS, "true"),
         };
         config
     }
@@ -90,14 +95,16 @@ impl KafkaConfig {
     pub(crate) fn consumer(&self, group_id: &str, instance: &str) -> ClientConfig {
         let mut config = self.client();
         config
-            .set("client.id", format!("{}-{instance}", self.client_id))
+            .set("client.id", self.client_id_of(instance))
             .set("group.id", group_id)
             .set("group.protocol", "classic")
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("enable.auto.commit", "true")
             .set("enable.auto.offset.store", "false") // stored by hand, after the durable effect
             .set("auto.commit.interval.ms", "1000")
-            .set("auto.offset.reset", "earliest")
+            // a new group begins at the beginning because its assignment says so; who would have to jump later stops
+            // instead, and is looked after
+            .set("auto.offset.reset", "error")
             .set("check.crcs", "true")
             .set("session.timeout.ms", millis(self.session_timeout))
             .set("heartbeat.interval.ms", millis(self.heartbeat_interval))
@@ -106,16 +113,16 @@ impl KafkaConfig {
             .set("queued.max.messages.kbytes", "16384")
             .set("fetch.queue.backoff.ms", "50")
             .set("fetch.wait.max.ms", millis(self.fetch_wait))
-            .set("statistics.interval.ms", "5000");
+            .set("statistics.interval.ms", millis(self.watch.statistics));
         config
     }
 
-    /// For a reader that joins no group.
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn reader(&self) -> ClientConfig {
+    /// For a reader that joins no group; librdkafka wants an id even where nothing is committed.
+    pub(crate) fn reader(&self, group_id: &str) -> ClientConfig {
         let mut config = self.client();
         config
-            .set("group.id", "headwater-reader") // librdkafka wants one even where nothing is committed
+            .set("group.id", group_id)
+            .set("enable.partition.eof", "true")
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "earliest")
@@ -126,6 +133,15 @@ impl KafkaConfig {
 
     pub(crate) fn admin(&self) -> ClientConfig {
         self.client()
+    }
+
+    fn client_id_of(&self, instance: &str) -> String {
+        format!("{}-{instance}", self.client_id)
+    }
+
+    /// The instance whose client has this id; `None` where it is nobody's of ours.
+    pub(crate) fn instance_of<'a>(&self, client_id: &'a str) -> Option<&'a str> {
+        client_id.strip_prefix(self.client_id.as_str())?.strip_prefix('-')
     }
 
     fn client(&self) -> ClientConfig {
@@ -140,6 +156,8 @@ impl KafkaConfig {
         config
     }
 }
+
+pub(crate) const GAPLESS: &str = "enable.gapless.guarantee";
 
 /// Of one record, before compression: a request of 1 MiB, its envelope and the headers of a dead letter fit.
 /// The topics are created with the same limit.

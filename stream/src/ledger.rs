@@ -34,6 +34,8 @@ struct Partition {
 #[derive(Debug)]
 struct Entry {
     offset: i64,
+    /// As its producer set it.
+    timestamp: Option<i64>,
     finished: bool,
 }
 
@@ -61,12 +63,12 @@ impl Ledger {
     }
 
     /// Notes that this record has come. `false`: it came before, or its partition is not owned; leave it alone.
-    pub(crate) fn take(&mut self, position: Position) -> bool {
+    pub(crate) fn take(&mut self, position: Position, timestamp: Option<i64>) -> bool {
         let Some(partition) = self.partitions.get_mut(&position.partition) else { return false };
         if partition.next.is_some_and(|next| position.offset < next) {
             return false;
         }
-        partition.window.push_back(Entry { offset: position.offset, finished: false });
+        partition.window.push_back(Entry { offset: position.offset, timestamp, finished: false });
         partition.next = Some(position.offset + 1);
         true
     }
@@ -94,6 +96,22 @@ impl Ledger {
     /// The offset a restart would begin at. `None`: unknown, because nothing has come yet.
     pub(crate) fn frontier(&self, partition: i32) -> Option<i64> {
         self.partitions.get(&partition)?.frontier()
+    }
+
+    /// The offset that will come next. `None`: unknown, because nothing has come yet.
+    pub(crate) fn next(&self, partition: i32) -> Option<i64> {
+        self.partitions.get(&partition)?.next
+    }
+
+    /// The timestamp of a record that is open.
+    pub(crate) fn timestamp(&self, position: Position) -> Option<i64> {
+        let partition = self.partitions.get(&position.partition)?;
+        partition.window[partition.index(position.offset)?].timestamp
+    }
+
+    /// The timestamp of the record at the frontier.
+    pub(crate) fn oldest(&self, partition: i32) -> Option<i64> {
+        self.partitions.get(&partition)?.window.front()?.timestamp
     }
 
     /// How many records came at or above the frontier, finished ones included.
@@ -153,8 +171,8 @@ mod tests {
             let mut ledger = Ledger::default();
             ledger.assign([(0, None)]);
             for &offset in &offsets {
-                prop_assert!(ledger.take(at(0, offset)));
-                prop_assert!(!ledger.take(at(0, offset)), "a repeated offset was taken");
+                prop_assert!(ledger.take(at(0, offset), None));
+                prop_assert!(!ledger.take(at(0, offset), None), "a repeated offset was taken");
             }
             let mut open: BTreeSet<i64> = offsets.iter().copied().collect();
             let mut before = ledger.frontier(0);
@@ -184,7 +202,7 @@ mod tests {
                     0 if !owned[p] => { ledger.assign([(partition, None)]); owned[p] = true; reign[p] += 1; }
                     1 if owned[p] => { ledger.revoke(&[partition]); owned[p] = false; offset[p] = 0; }
                     2 if owned[p] => {
-                        prop_assert!(ledger.take(at(partition, offset[p])));
+                        prop_assert!(ledger.take(at(partition, offset[p]), None));
                         handed.push((at(partition, offset[p]), ledger.epoch(), reign[p]));
                         offset[p] += 1;
                     }
@@ -205,9 +223,11 @@ mod tests {
         ledger.assign([(3, Some(7)), (5, None)]);
         assert_eq!(ledger.frontier(3), Some(7));
         assert_eq!(ledger.advanced().count(), 0, "a start offset is no advance");
-        assert!(!ledger.take(at(3, 6)), "below the start offset");
-        assert!(ledger.take(at(3, 7)) && ledger.take(at(3, 8)) && !ledger.take(at(4, 0)));
+        assert!(!ledger.take(at(3, 6), None), "below the start offset");
+        assert!(ledger.take(at(3, 7), Some(70)) && ledger.take(at(3, 8), None) && !ledger.take(at(4, 0), None));
+        assert_eq!((ledger.timestamp(at(3, 7)), ledger.oldest(3)), (Some(70), Some(70)));
         assert!(ledger.complete(at(3, 7), ledger.epoch()));
+        assert_eq!((ledger.timestamp(at(3, 7)), ledger.oldest(3), ledger.next(3)), (None, None, Some(9)));
         assert_eq!(ledger.advanced().collect::<Vec<_>>(), [(3, 8)]);
         assert_eq!(ledger.advanced().count(), 0);
     }

@@ -26,6 +26,11 @@ impl Positions {
         let position = positions.entry(partition).or_insert(0);
         *position = next.max(*position);
     }
+
+    /// For a log that began anew: what was read of the old one says nothing about it.
+    pub fn restart(&self, partition: i32, next: i64) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(partition, next);
+    }
 }
 
 #[cfg(test)]
@@ -39,5 +44,7 @@ mod tests {
         positions.advance(3, 7);
         positions.advance(3, 5);
         assert_eq!((positions.next(3), positions.next(4)), (7, 0));
+        positions.restart(3, 2);
+        assert_eq!(positions.next(3), 2, "unless the log began anew");
     }
 }

@@ -28,7 +28,7 @@ use tokio::{
 use crate::{
     Backlog, Error, KafkaConfig, Patience, Position, SendError,
     batches::Outcomes,
-    connection::{Connection, Sent},
+    connection::{Connection, Sent, Vigil},
 };
 
 /// Bytes enqueued and not reported; below `queue.buffering.max.kbytes`, so that librdkafka's queue is hardly ever full.
@@ -75,6 +75,7 @@ struct Inner {
     order: tokio::sync::Mutex<()>,
     state: Mutex<State>,
     budget: Arc<Semaphore>,
+    vigil: Arc<Vigil>,
     /// All of the budget.
     largest: u32,
 }
@@ -100,6 +101,7 @@ impl Producer {
             order: tokio::sync::Mutex::default(),
             state: Mutex::new(State::Purged),
             budget: Arc::new(Semaphore::new(budget)),
+            vigil: Vigil::new(kafka),
             largest: budget as u32,
         };
         inner.connection()?; // a setting that librdkafka refuses shows now
@@ -107,7 +109,8 @@ impl Producer {
     }
 
     /// Enqueues all, in order, waiting where the byte budget or librdkafka's queue is full; resolves once all are
-    /// enqueued. Dropped before, what was enqueued is still sent.
+    /// enqueued. Dropped before, what was enqueued is still sent. [`Error::Stalled`] says once that new clients do not
+    /// help; who goes on all the same gets another one.
     pub async fn enqueue<'a, I>(&self, records: I) -> Result<Reports, Error>
     where
         I: IntoIterator<Item = OutboundRecord<'a>, IntoIter: Send> + Send,
@@ -208,7 +211,11 @@ impl Inner {
             State::Purged => {}
         }
         *state = State::Purged;
-        let connection = Connection::open(&self.config, self.patience, self.budget.clone(), self.backlog.clone())?;
+        if let Some(stalled) = self.vigil.stalled() {
+            return Err(stalled);
+        }
+        let (budget, backlog) = (self.budget.clone(), self.backlog.clone());
+        let connection = Connection::open(&self.config, self.patience, budget, backlog, self.vigil.clone())?;
         *state = State::Open(connection.clone());
         Ok(connection)
     }

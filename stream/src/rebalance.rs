@@ -5,16 +5,18 @@
 //!   offsets are stored and committed, and only then they are given back. The others wait for so long.
 //! - Lost: somebody else has them already. They are dropped; a commit could only undo his.
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use metrics::Gauge;
 use rdkafka::{
-    ClientContext, Offset, Statistics, TopicPartitionList,
+    ClientContext, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext},
     error::{KafkaError, KafkaResult},
-    types::RDKafkaRespErr,
+    types::{RDKafkaErrorCode, RDKafkaRespErr},
 };
 use tracing::{debug, error, info, warn};
 
@@ -23,24 +25,74 @@ use crate::{
     consumer::{ConsumerConfig, State, Work},
 };
 
+/// How long the broker may take to tell where the group stands.
+const COMMITTED_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The consumer's state, where its client's callbacks reach it.
 pub(crate) struct Context<W: Work> {
-    state: Mutex<State<W>>,
+    /// Outlives the client: the next one goes on with it.
+    state: Arc<Mutex<State<W>>>,
+    /// What the client last told of itself.
+    statistics: Mutex<Option<Statistics>>,
+    /// The state belongs to another client by now; this one only has to end.
+    retired: AtomicBool,
     topic: &'static str,
     positions: Option<Arc<Positions>>,
     drain: Duration,
-    lag: Gauge,
+    role: &'static str,
+    group: String,
+    instance: String,
+}
+
+/// Of a client's statistics, what is looked at.
+#[derive(Debug)]
+pub(crate) struct Statistics {
+    /// Some broker is up.
+    pub(crate) connected: bool,
+    pub(crate) partitions: Vec<PartitionStatistics>,
+}
+
+#[derive(Debug)]
+pub(crate) struct PartitionStatistics {
+    pub(crate) number: i32,
+    /// The offset that the next record will get, where it is known.
+    pub(crate) end: Option<i64>,
+    /// Where the group stands, where it is known.
+    pub(crate) stored: Option<i64>,
 }
 
 impl<W: Work> Context<W> {
-    pub(crate) fn new(state: State<W>, config: &ConsumerConfig) -> Self {
+    pub(crate) fn new(state: Arc<Mutex<State<W>>>, config: &ConsumerConfig) -> Self {
         Self {
+            state,
+            statistics: Mutex::default(),
+            retired: AtomicBool::new(false),
             topic: config.group.topic.name,
             positions: config.positions.clone(),
             drain: config.drain,
-            lag: state.books.outcomes.lag(),
-            state: Mutex::new(state),
+            role: config.role,
+            group: config.group_id(),
+            instance: config.instance.clone(),
         }
+    }
+
+    /// For the next client.
+    pub(crate) fn shared(&self) -> Arc<Mutex<State<W>>> {
+        self.state.clone()
+    }
+
+    /// From now on this client changes nothing that is known here.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// The newest statistics, once.
+    pub(crate) fn statistics(&self) -> Option<Statistics> {
+        self.statistics.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Never held across a poll: the callbacks take it too.
@@ -72,28 +124,63 @@ impl<W: Work> Context<W> {
         }
         let list = self.store(consumer, frontiers);
         let committed = consumer.commit(&list, CommitMode::Sync);
-        if let Err(error) = &committed {
-            warn!(partitions = frontiers.len(), %error, "the last commit failed; some records will come again");
+        match &committed {
+            Ok(()) => {}
+            // a store in memory begins where it stands itself, whatever the group has
+            Err(error) if self.positions.is_some() && is_rebalancing(error) => {
+                debug!(partitions = frontiers.len(), %error, "the last commit was refused");
+            }
+            Err(error) => {
+                warn!(
+                    role = self.role, group = self.group, instance = self.instance, partitions = frontiers.len(), %error,
+                    "the last commit failed; some records will come again"
+                );
+            }
         }
         committed.is_ok()
     }
 
     fn assign(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
-        let starts = list.elements().into_iter().map(|mut element| {
-            let start = self.positions.as_ref().map(|positions| positions.next(element.partition()));
-            if let Some(start) = start
-                && let Err(error) = element.set_offset(Offset::Offset(start))
-            {
-                error!(partition = element.partition(), start, %error, "no such start offset");
-            }
-            (element.partition(), start)
+        let (role, group, instance) = (self.role, &self.group, &self.instance);
+        let list = self.starts(consumer, list);
+        let starts = list.elements().into_iter().map(|element| match element.offset() {
+            Offset::Offset(start) => (element.partition(), Some(start)),
+            _ => (element.partition(), None),
         });
         let starts: Vec<_> = starts.collect();
-        info!(partitions = ?starts.iter().map(|(partition, _)| partition).collect::<Vec<_>>(), "assigned");
+        let partitions = starts.iter().map(|(partition, _)| partition).collect::<Vec<_>>();
+        info!(role, group, instance, ?partitions, "assigned");
         self.state().assign(starts);
-        if let Err(error) = consumer.incremental_assign(list) {
-            error!(%error, "the assignment was not taken");
+        if let Err(error) = consumer.incremental_assign(&list) {
+            error!(role, group, instance, %error, "the assignment was not taken");
         }
+    }
+
+    /// Where each partition begins: where the store in memory stands, else where the group stands, else at the
+    /// beginning. A partition of which the broker does not say it in time is left to the client.
+    fn starts(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> TopicPartitionList {
+        let starts = match &self.positions {
+            Some(_) => Ok(list.clone()),
+            None => consumer.committed_offsets(list.clone(), COMMITTED_TIMEOUT),
+        };
+        let starts = match starts {
+            Ok(starts) => starts,
+            Err(error) => {
+                warn!(role = self.role, group = self.group, instance = self.instance, %error, "where the group stands is unknown");
+                return list.clone();
+            }
+        };
+        for mut element in starts.elements() {
+            let start = match (&self.positions, element.offset()) {
+                (Some(positions), _) => Offset::Offset(positions.next(element.partition())),
+                (None, Offset::Invalid) => Offset::Beginning,
+                (None, committed) => committed,
+            };
+            if let Err(error) = element.set_offset(start) {
+                error!(partition = element.partition(), ?start, %error, "no such start offset");
+            }
+        }
+        starts
     }
 
     fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
@@ -116,18 +203,29 @@ impl<W: Work> Context<W> {
             (false, 0, false) => "uncommitted",
             (false, 0, true) => "clean",
         };
-        info!(?partitions, how, in_flight = left, "handed over");
+        let (role, group, instance) = (self.role, &self.group, &self.instance);
+        info!(role, group, instance, ?partitions, how, in_flight = left, "handed over");
         state.books.outcomes.handed_over(how);
         state.revoke(&partitions);
         drop(state);
         if let Err(error) = consumer.incremental_unassign(list) {
-            error!(%error, "the partitions were not handed back");
+            error!(role, group, instance, %error, "the partitions were not handed back");
         }
     }
 }
 
+fn is_rebalancing(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::RebalanceInProgress)
+}
+
 impl<W: Work> ConsumerContext for Context<W> {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        if self.is_retired() {
+            if let Err(error) = consumer.unassign() {
+                debug!(%error, "a client on its way out did not let go");
+            }
+            return;
+        }
         match code {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, list),
             _ => self.revoke(consumer, list),
@@ -142,15 +240,26 @@ impl<W: Work> ConsumerContext for Context<W> {
 }
 
 impl<W: Work> ClientContext for Context<W> {
-    /// A watchdog would judge progress from these too.
-    fn stats(&self, statistics: Statistics) {
-        let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
-        let lags = partitions.map(|partition| partition.consumer_lag_stored).filter(|lag| *lag > 0);
-        self.lag.set(lags.sum::<i64>() as f64);
+    /// Looked at by the loop, after the poll in which this is called.
+    fn stats(&self, statistics: rdkafka::Statistics) {
+        let known = |offset: i64| (offset >= 0).then_some(offset);
+        let of_topic = statistics.topics.get(self.topic).into_iter().flat_map(|topic| topic.partitions.values());
+        let partitions = of_topic.filter(|partition| partition.desired).map(|partition| PartitionStatistics {
+            number: partition.partition,
+            end: known(partition.hi_offset),
+            stored: known(partition.stored_offset).or(known(partition.committed_offset)),
+        });
+        let told = Statistics { connected: is_connected(&statistics), partitions: partitions.collect() };
+        *self.statistics.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
     }
 
     /// The same error comes out of the poll, where it is counted; only here it has a text.
     fn error(&self, error: KafkaError, reason: &str) {
-        warn!(%error, reason, "the kafka client reports");
+        warn!(role = self.role, group = self.group, instance = self.instance, %error, reason, "the kafka client reports");
     }
+}
+
+/// Whether the client can talk to some broker.
+pub(crate) fn is_connected(statistics: &rdkafka::Statistics) -> bool {
+    statistics.brokers.values().any(|broker| matches!(broker.state.as_str(), "UP" | "UPDATE" | "REAUTH_REQ"))
 }

@@ -10,8 +10,11 @@ pub struct Flags(pub BTreeMap<&'static str, String>);
 
 fn flag(setting: &Setting) -> Arg {
     let default = if setting.default.is_empty() { String::new() } else { format!(", default {}", setting.default) };
-    Arg::new(setting.key)
-        .long(setting.key.replace('_', "-"))
+    // a switch may stand alone; a value after a blank could as well be the next argument
+    let is_switch = matches!(setting.default, "true" | "false");
+    let arg = Arg::new(setting.key);
+    let arg = if is_switch { arg.num_args(0..=1).require_equals(true).default_missing_value("true") } else { arg };
+    arg.long(setting.key.replace('_', "-"))
         .value_name("VALUE")
         .help(format!("{} [{}{default}]", setting.help, setting.variable))
         .help_heading("Settings (flag, then environment, then headwater.toml)")

@@ -59,7 +59,7 @@ settings! {
     kafka_brokers: Option<String> = "", "KAFKA_BROKERS", value::optional(value::text), open, "bootstrap addresses, separated by commas; unset: `up` embeds a broker";
     kafka_replication_factor: i32 = "1", "KAFKA_REPLICATION_FACTOR", value::from_one, open, "of topics that are created";
     kafka_min_insync_replicas: i32 = "1", "KAFKA_MIN_INSYNC_REPLICAS", value::from_one, open, "of topics that are created";
-    database_url: Option<Secret> = "", "DATABASE_URL", value::optional(value::secret), secret, "PostgreSQL of the ingress; unset: `up` embeds SQLite";
+    database_url: Option<Secret> = "", "DATABASE_URL", value::optional(value::postgres), secret, "PostgreSQL of the ingress; unset: `up` embeds SQLite";
     mongodb_uri: Option<Secret> = "", "MONGODB_URI", value::optional(value::secret), secret, "MongoDB of the consumers; unset: `up` keeps it in memory";
     session_timeout: Duration = "30m", "SESSION_TIMEOUT", value::session_timeout, open, "a longer pause between two events ends a session";
     notify_login_warning_threshold: u32 = "3", "NOTIFY_LOGIN_WARNING_THRESHOLD", value::from_one, open, "failed logins in a row per warning";
@@ -71,6 +71,7 @@ settings! {
     rate_limit: Option<RateLimit> = "", "HEADWATER_RATE_LIMIT", value::optional(value::rate_limit), open, "requests per second and client address, a stream counting as one; unset: none";
     instance: Option<String> = "", "HEADWATER_INSTANCE", value::optional(value::name), open, "name of this instance; unset: the host name, in `up` 1, 2, 3";
     group_suffix: String = "", "HEADWATER_GROUP_SUFFIX", value::suffix, open, "appended to every consumer group id";
+    accept_truncation: bool = "false", "HEADWATER_ACCEPT_TRUNCATION", value::switch, open, "go on where the log begins where records are gone from it unread; otherwise their partition stops";
     reflection: bool = "true", "HEADWATER_REFLECTION", value::switch, open, "answer gRPC reflection";
     log: String = "info", "RUST_LOG", value::log_filter, open, "what is logged, like info,headwater_stream=debug";
 }
@@ -149,6 +150,7 @@ mod tests {
             ("HEADWATER_REFLECTION", "yes", "HEADWATER_REFLECTION: \"yes\" must be true or false"),
             ("HEADWATER_INSTANCE", "../1", "HEADWATER_INSTANCE: \"../1\" must be letters, digits, '.', '_' and '-', and begin with a letter or digit"),
             ("RUST_LOG", "headwater=loud", "RUST_LOG: \"headwater=loud\" must be a log filter like info,headwater_stream=debug"),
+            ("DATABASE_URL", "mysql://hunter2@db", "DATABASE_URL: must be a PostgreSQL URL like postgres://user:password@host:5432/database"),
             ("HEADWATER_NOTIFICATION_WEBHOOK", "hunter2", "HEADWATER_NOTIFICATION_WEBHOOK: must be an http or https URL"),
         ];
         for (variable, value, told) in table {

@@ -11,6 +11,12 @@ impl Secret {
     }
 }
 
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(hidden)")
@@ -37,6 +43,11 @@ pub(super) fn text(text: &str) -> Parsed<String> {
 
 pub(super) fn secret(text: &str) -> Parsed<Secret> {
     Ok(Secret(text.to_owned()))
+}
+
+pub(super) fn postgres(text: &str) -> Parsed<Secret> {
+    const EXPECTED: &str = "must be a PostgreSQL URL like postgres://user:password@host:5432/database";
+    if headwater_ingress::PostgresStore::understands(text) { secret(text) } else { Err(EXPECTED.to_owned()) }
 }
 
 pub(super) fn webhook(text: &str) -> Parsed<Secret> {

@@ -23,6 +23,29 @@ impl Announcement {
     }
 }
 
+/// What the `up` that runs in this folder says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Announced {
+    /// Of its broker.
+    pub(crate) bootstrap: String,
+}
+
+/// `None` where none runs here.
+pub(crate) fn announced() -> Result<Option<Announced>, Error> {
+    let text = match fs::read_to_string(PATH) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(Error::Io { what: format!("cannot read {PATH}"), source }),
+    };
+    let facts: Value = serde_json::from_str(&text).unwrap_or_default();
+    let (Some(pid), Some(bootstrap)) = (facts["pid"].as_u64(), facts["kafka"]["bootstrap"].as_str()) else {
+        return Err(Error::Usage(format!("{PATH} is not what `headwater up` writes; remove it")));
+    };
+    // after a kill it stays behind
+    let lives = Path::new("/proc").join(pid.to_string()).exists() || !Path::new("/proc/self").exists();
+    Ok(lives.then(|| Announced { bootstrap: bootstrap.to_owned() }))
+}
+
 /// Readers see the old file or the new one, never a part.
 fn replace(path: &Path, facts: &Value) -> io::Result<()> {
     if let Some(folder) = path.parent() {

@@ -27,10 +27,15 @@ fn text(settings: &Settings, addresses: &Addresses, bootstrap: &str, embedded: b
     } else {
         String::new()
     };
-    let forgotten = if embedded {
-        "Everything is forgotten at exit"
-    } else {
-        "Everything but Kafka is forgotten at exit, and the log is read from its start at the next"
+    let postgres = settings.database_url.is_some();
+    let users = if postgres { "PostgreSQL: DATABASE_URL" } else { "SQLite, in memory" };
+    let forgotten = match (embedded, postgres) {
+        (true, false) => "Everything is forgotten at exit",
+        (true, true) => "Everything but the users is forgotten at exit, the log too",
+        (false, false) => "Everything but Kafka is forgotten at exit, and the log is read from its start at the next",
+        (false, true) => {
+            "Kafka and the users stay; documents are forgotten at exit and made of the log at the next start"
+        }
     };
     format!(
         r#"
@@ -42,7 +47,7 @@ Headwater is up. {forgotten}.
   http           {http:<22} all of them: JSON (and gRPC)
   admin          {admin:<22} /metrics /healthz /readyz /instances
   kafka          {bootstrap:<22} {broker}
-  users          SQLite, in memory
+  users          {users}
   documents      in memory
   notifications  {notifications}
 {retention}
@@ -77,10 +82,14 @@ mod tests {
     use super::*;
 
     fn printed(host: &str, embedded: bool) -> String {
+        printed_with(&Settings::default(), host, embedded)
+    }
+
+    fn printed_with(settings: &Settings, host: &str, embedded: bool) -> String {
         let at = |port| SocketAddr::new(host.parse().unwrap(), port);
         let addresses =
             Addresses { ingress: at(50051), http: at(8000), analytics: at(50052), fraud: at(50053), admin: at(9464) };
-        text(&Settings::default(), &addresses, "127.0.0.1:4242", embedded)
+        text(settings, &addresses, "127.0.0.1:4242", embedded)
     }
 
     #[test]
@@ -97,5 +106,16 @@ mod tests {
         let with_kafka = printed("127.0.0.1", false);
         assert!(with_kafka.contains("Everything but Kafka is forgotten at exit, and the log is read"));
         assert!(!with_kafka.contains("5 MiB"));
+    }
+
+    #[test]
+    fn what_is_really_in_postgres_is_said_and_the_secret_is_not() {
+        let url = Some(crate::settings::Secret::from("postgres://ada:hunter2@db".to_owned()));
+        let settings = Settings { database_url: url, ..Settings::default() };
+        let text = printed_with(&settings, "127.0.0.1", false);
+        assert!(text.contains("users          PostgreSQL: DATABASE_URL"), "{text}");
+        assert!(text.contains("Kafka and the users stay"), "{text}");
+        assert!(!text.contains("hunter2"));
+        assert!(printed_with(&settings, "127.0.0.1", true).contains("Everything but the users is forgotten at exit"));
     }
 }

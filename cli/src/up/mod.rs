@@ -14,6 +14,8 @@ pub use crate::ports::Addresses;
 pub use instances::{Change, Instances, Listed};
 pub use platform::Platform;
 
+pub(crate) use announcement::{Announced, announced};
+
 use crate::{Error, settings::Settings, signals};
 use announcement::Announcement;
 

@@ -80,14 +80,14 @@ impl Platform {
 
         let readiness = Readiness::default();
         let (mut instances, failed) = Instances::new(readiness.clone());
-        let services = Services::open(Surroundings {
+        let around = Surroundings {
             settings: settings.clone(),
             kafka: kafka.clone(),
             producer: producer.clone(),
             readiness: readiness.clone(),
             rate_limit: settings.rate_limit.map(|RateLimit(per_second)| headwater_rpc::RateLimit::new(per_second)),
-        })
-        .await?;
+        };
+        let services = Services::open(around, roles).await?;
         for &role in roles {
             for number in 1..=count(role) {
                 let instance = if up { number.to_string() } else { settings.instance_name() };

@@ -12,6 +12,7 @@ pub mod outbox;
 mod pack;
 mod passwords;
 mod relay;
+mod shares;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -19,7 +20,7 @@ mod tests;
 pub mod users;
 mod validate;
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use headwater_otel::Component;
 use headwater_proto::{
@@ -31,7 +32,7 @@ use headwater_stream::{Clock, ConsumerConfig, Producer, run_batches};
 use tokio::{
     sync::{Notify, Semaphore},
     task::JoinSet,
-    time,
+    time::{self, MissedTickBehavior},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
@@ -39,12 +40,14 @@ use tracing::{info, warn};
 pub use config::Config;
 pub use error::{Error, StoreError};
 pub use grpc::Api;
-pub use users::{SqliteStore, Store};
+pub use users::{OpenError, PostgresStore, SqliteStore, Store};
 
 use crate::{account_status::AccountStatus, digest::Digests, grpc::Shared, lanes::Worker, passwords::Passwords};
 
 /// How long calls in work may take at shutdown.
 const DRAIN: Duration = Duration::from_secs(20);
+/// How often the store is asked whether it answers.
+const ATTENTION: Duration = Duration::from_secs(1);
 /// How often request ids that have expired are looked for.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(3_600);
 
@@ -117,14 +120,14 @@ impl<S: Store> Ingress<S> {
         let relaying = relay::run(store.clone(), consumer.kafka.clone(), clock.clone(), committed, stop.clone());
         workers.spawn(relaying);
         workers.spawn(expire(store.clone(), clock, request_id_days, ending.clone()));
-        let handler = AccountStatus::new(store);
+        let handler = AccountStatus::new(store.clone());
         let consuming = run_batches(consumer, handler, dead_letters, consumer_readiness, ending.clone());
         workers.spawn(async { consuming.await.map_err(Error::from) });
 
-        readiness.ready();
         let mut result = tokio::select! {
             biased; // shutdown ends workers too
             () = shutdown.cancelled() => Ok(()),
+            never = attend(&store, &readiness) => match never {},
             // nothing but shutdown ends a worker: whatever it says, the ingress cannot go on without it
             Some(ended) = workers.join_next() => ended.map_err(Error::Worker).flatten().and(Err(Error::Ended)),
         };
@@ -140,6 +143,19 @@ impl<S: Store> Ingress<S> {
             result = result.and(ended.map_err(Error::Worker).flatten());
         }
         result
+    }
+}
+
+/// Ready for as long as the store answers.
+async fn attend(store: &impl Store, readiness: &Component) -> Infallible {
+    let mut interval = time::interval(ATTENTION);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        match store.occupied().await {
+            Ok(_) => readiness.ready(),
+            Err(error) => readiness.not_ready(error.to_string()),
+        }
     }
 }
 
@@ -159,7 +175,7 @@ async fn expire<S: Store>(
         let first_kept = Day::from_epoch_days(clock.now().day().epoch_days() - days as i32);
         match store.expire_request_ids(first_kept).await {
             Ok(0) => {}
-            Ok(forgotten) => info!(forgotten, %first_kept, "request ids expired"),
+            Ok(days) => info!(days, %first_kept, "request ids expired"),
             Err(error) => warn!(%error, "request ids could not be expired; it is tried again in an hour"),
         }
     }

@@ -13,29 +13,61 @@ use std::future::Future;
 use bytes::Bytes;
 use headwater_proto::{Millis, topics::USER_EVENTS};
 use headwater_stream::partition_for;
+use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::StoreError;
 
 /// The rows of all shards; a shard is a partition of user.events. Ids grow with each user's events, and nothing else
 /// is promised of them: a lower id may appear after a higher one was read, of other users.
+///
+/// Of several relays each publishes the shards that it holds a lease of, and proves it whenever it reads or deletes.
 pub trait Outbox: Send + Sync + 'static {
+    /// Renews what this relay holds and takes what it is due; all that it holds now. Asked about once a second.
+    fn lease(&self, relay: Uuid) -> impl Future<Output = Result<Vec<Lease>, StoreError>> + Send;
+
+    /// Lets go of shards of which nothing is in flight.
+    fn release(&self, leases: &[Lease]) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// This relay ends: others may take all it holds.
+    fn resign(&self, relay: Uuid) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// The rows of the shard that are not in flight, lowest id first, as many as stay within the limit; at least one
-    /// where there is any.
+    /// where there is any. None where the lease is no longer valid.
     fn unsent(
         &self,
-        partition: i32,
+        lease: &Lease,
         in_flight: &[i64],
         limit_bytes: usize,
     ) -> impl Future<Output = Result<Vec<OutboxRow>, StoreError>> + Send;
 
-    /// Forgets rows that are in the log. An id that is not there is no error.
-    fn delete(&self, sent: &[i64]) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Forgets rows that are in the log, but for those of leases that are no longer valid. An id that is not there is
+    /// no error.
+    fn delete(&self, sent: &[SentRow]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// The shards that have rows, in flight or not. Cheap however many rows there are: it is asked all the time.
     fn occupied(&self) -> impl Future<Output = Result<Vec<i32>, StoreError>> + Send;
 
     /// For the gauges.
     fn waiting(&self) -> impl Future<Output = Result<Waiting, StoreError>> + Send;
+}
+
+/// The right to publish a shard, fenced: whoever takes the shard over has another, higher token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    pub partition: i32,
+    pub token: i64,
+    /// Unless renewed; `None` lasts.
+    pub until: Option<Instant>,
+    /// Another relay is due it: read no more of it, and release it when nothing is in flight.
+    pub surplus: bool,
+}
+
+/// A row that is in the log, with the lease it was read under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SentRow {
+    pub id: i64,
+    pub lease: Lease,
 }
 
 /// A row to write.

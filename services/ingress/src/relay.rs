@@ -8,6 +8,10 @@
 //! unsent row. Records that were in the log already repeat there, behind their first occurrence; consumers tell them
 //! by their eventId. An absent broker is no failure: records wait in the producer, rows in the outbox.
 //!
+//! Several relays share the shards by leases. One that loses a shard, or cannot renew in time, purges its producer
+//! before it does anything else; what a zombie still sends was in the outbox when it was read, so the new owner has
+//! sent it or will, in order: the zombie's records are only repetitions.
+//!
 //! Nothing here is urgent at a crash: what was produced and not deleted is produced again by the next owner.
 mod shard;
 #[cfg(test)]
@@ -26,14 +30,16 @@ use headwater_stream::{Backlog, Clock, KafkaConfig, OutboundRecord, Patience, Po
 use metrics::{counter, gauge};
 use tokio::{
     sync::Notify,
+    task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug_span, error, info, warn};
+use uuid::Uuid;
 
 use crate::{
     Error, StoreError,
-    outbox::{Corrupt, Outbox, OutboxRow, PackedRecord, unpack},
+    outbox::{Corrupt, Lease, Outbox, OutboxRow, PackedRecord, SentRow, unpack},
 };
 use shard::Shard;
 
@@ -42,6 +48,8 @@ const POLL: Duration = Duration::from_millis(50);
 /// Between two steps.
 const STEP: Duration = Duration::from_millis(5);
 const GAUGES: Duration = Duration::from_secs(1);
+/// Between two rounds of leases.
+const LEASES: Duration = Duration::from_secs(1);
 /// In flight per shard: what a healthy broker takes in a few round trips.
 const WINDOW: usize = 1024 * 1024;
 /// How long the last rows may take at shutdown; what does not arrive stays in the outbox.
@@ -50,9 +58,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Publishes until shutdown, then what is committed by then. `committed` wakes it.
-///
-/// One relay at a time owns the outbox.
-pub(crate) async fn run<O: Outbox>(
+pub(crate) async fn run<O: Outbox + Clone>(
     outbox: O,
     kafka: KafkaConfig,
     clock: impl Clock,
@@ -66,8 +72,14 @@ pub(crate) async fn run<O: Outbox>(
     // a step is due at `next_step` if there is a reason for one
     let (mut due, mut next_step) = (false, Instant::now());
     loop {
+        let expiry = relay.expiry();
         let stepped = tokio::select! {
             () = shutdown.cancelled() => break,
+            () = at(expiry) => relay.expired(),
+            leases = &mut relay.leasing => {
+                due = true;
+                relay.leased(leases.map_err(StoreError::unavailable).flatten())
+            }
             Some(row) = relay.reports.next() => {
                 due = true;
                 relay.reported(row).await
@@ -77,10 +89,23 @@ pub(crate) async fn run<O: Outbox>(
             _ = gauges.tick() => { show(&relay.outbox, &clock).await; Ok(()) }
             () = sleep_until(next_step), if due => {
                 next_step = Instant::now() + STEP;
-                relay.step().await.map(|more| due = more)
+                // a step that is given up leaves rows without a report, and what follows is a purge
+                let stepped = tokio::select! {
+                    stepped = relay.step() => stepped.map(Some),
+                    () = at(expiry) => Ok(None),
+                };
+                match stepped {
+                    Ok(Some(more)) => { due = more; Ok(()) }
+                    Ok(None) => relay.expired().and(Err(Failure::Lease)),
+                    Err(failure) => Err(failure),
+                }
             }
         };
         if let Err(failure) = stepped {
+            if let Failure::Producer(stalled @ headwater_stream::Error::Stalled { .. }) = failure {
+                relay.drain().await;
+                return Err(stalled.into());
+            }
             next_step = Instant::now() + relay.recover(failure).await;
         }
     }
@@ -88,7 +113,28 @@ pub(crate) async fn run<O: Outbox>(
     Ok(())
 }
 
+/// The next round, apart from the relay's steps: none of them may delay a renewal.
+fn leasing<O: Outbox + Clone>(outbox: &O, relay: Uuid, pause: Duration) -> Leasing {
+    let outbox = outbox.clone();
+    tokio::spawn(async move {
+        sleep(pause).await;
+        outbox.lease(relay).await
+    })
+}
+
+type Leasing = JoinHandle<Result<Vec<Lease>, StoreError>>;
+
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
 struct Relay<O> {
+    /// What leases are held as.
+    id: Uuid,
+    leasing: Leasing,
     outbox: O,
     producer: Producer,
     /// Of the embedded broker.
@@ -119,6 +165,8 @@ enum Failure {
     },
     #[error(transparent)]
     Producer(#[from] headwater_stream::Error),
+    #[error("shards were lost to another relay, or could not be renewed in time")]
+    Lease,
 }
 
 impl Failure {
@@ -127,20 +175,62 @@ impl Failure {
             Self::Store(_) => "store",
             Self::Send { source, .. } => source.reason(),
             Self::Producer(_) => "producer",
+            Self::Lease => "lease",
         }
     }
 }
 
-impl<O: Outbox> Relay<O> {
+impl<O: Outbox + Clone> Relay<O> {
     fn open(outbox: O, kafka: &KafkaConfig) -> Result<Self, Error> {
+        let id = Uuid::new_v4();
         Ok(Self {
-            outbox,
+            id,
             producer: Producer::open(kafka, Patience::Forever)?,
             backlog: kafka.backlog().cloned(),
+            leasing: leasing(&outbox, id, Duration::ZERO),
+            outbox,
             shards: (0..USER_EVENTS.partitions).map(|_| Shard::default()).collect(),
             reports: FuturesUnordered::new(),
             pause: FIRST_PAUSE,
         })
+    }
+
+    /// When the first lease ends unless it is renewed.
+    fn expiry(&self) -> Option<Instant> {
+        self.shards.iter().filter_map(Shard::until).min()
+    }
+
+    /// A round has ended; the next one follows.
+    fn leased(&mut self, leases: Result<Vec<Lease>, StoreError>) -> Result<(), Failure> {
+        self.leasing = leasing(&self.outbox, self.id, LEASES);
+        let leases = leases?;
+        let lease = |partition| leases.iter().copied().find(|lease| lease.partition == partition);
+        self.hold(lease)
+    }
+
+    fn expired(&mut self) -> Result<(), Failure> {
+        let now = Instant::now();
+        let valid = |shard: &Shard| shard.lease().filter(|lease| lease.until.is_none_or(|until| until > now));
+        let left: Vec<Option<Lease>> = self.shards.iter().map(valid).collect();
+        self.hold(|partition| left[partition as usize])
+    }
+
+    fn hold(&mut self, lease: impl Fn(i32) -> Option<Lease>) -> Result<(), Failure> {
+        let (mut in_flight, mut taken, mut lost) = (false, Vec::new(), Vec::new());
+        for (partition, shard) in (0..).zip(&mut self.shards) {
+            let (before, lease) = (shard.lease().is_some(), lease(partition));
+            in_flight |= shard.leased(lease);
+            match (before, lease.is_some()) {
+                (false, true) => taken.push(partition),
+                (true, false) => lost.push(partition),
+                _ => {}
+            }
+        }
+        if !taken.is_empty() || !lost.is_empty() {
+            info!(?taken, ?lost, "the relay's shards have changed");
+        }
+        gauge!(names::RELAY_SHARDS).set(self.shards.iter().filter(|shard| shard.lease().is_some()).count() as f64);
+        if in_flight { Err(Failure::Lease) } else { Ok(()) }
     }
 
     /// Notes this report and all that have come by now.
@@ -167,10 +257,10 @@ impl<O: Outbox> Relay<O> {
         self.delete().await?;
         let occupied = self.outbox.occupied().await?;
         let reads = occupied.into_iter().filter_map(|partition| {
-            let room = self.room(partition)?;
-            let ids = self.shards.get(partition as usize)?.ids();
+            let (lease, room) = self.room(partition)?;
+            let ids = self.shards[partition as usize].ids();
             let outbox = &self.outbox;
-            Some(async move { outbox.unsent(partition, &ids, room).await })
+            Some(async move { outbox.unsent(&lease, &ids, room).await })
         });
         let mut more = false;
         for rows in join_all(reads.collect::<Vec<_>>()).await {
@@ -181,6 +271,7 @@ impl<O: Outbox> Relay<O> {
                 self.produce(row).instrument(span).await?;
             }
         }
+        self.release().await?;
         if !more && self.reports.is_empty() {
             self.pause = FIRST_PAUSE;
         }
@@ -188,28 +279,44 @@ impl<O: Outbox> Relay<O> {
     }
 
     async fn delete(&mut self) -> Result<(), StoreError> {
-        let ids: Vec<i64> = self.shards.iter().flat_map(Shard::deletable).collect();
-        if !ids.is_empty() {
-            self.outbox.delete(&ids).await?;
+        let sent: Vec<SentRow> = self.shards.iter().flat_map(Shard::deletable).collect();
+        if !sent.is_empty() {
+            self.outbox.delete(&sent).await?;
             self.shards.iter_mut().for_each(Shard::deleted);
         }
         Ok(())
     }
 
-    /// Bytes that may be read of the shard now; `None` where nothing may.
-    fn room(&self, partition: i32) -> Option<usize> {
-        let shard = self.shards.get(usize::try_from(partition).ok()?).filter(|shard| !shard.is_stopped())?;
+    /// Gives back what another relay is due.
+    async fn release(&mut self) -> Result<(), StoreError> {
+        let surplus: Vec<Lease> = self.shards.iter().filter_map(Shard::releasable).collect();
+        if surplus.is_empty() {
+            return Ok(());
+        }
+        self.outbox.release(&surplus).await?;
+        for lease in surplus {
+            info!(lease.partition, "the relay gives a shard to another");
+            self.shards[lease.partition as usize].leased(None);
+        }
+        Ok(())
+    }
+
+    /// Under which lease and how many bytes may be read of the shard now; `None` where nothing may.
+    fn room(&self, partition: i32) -> Option<(Lease, usize)> {
+        let shard = self.shards.get(usize::try_from(partition).ok()?)?;
+        let lease = shard.readable()?;
         let unread = match &self.backlog {
             Some(backlog) => Backlog::LIMIT.saturating_sub(backlog.outstanding(partition)) as usize,
             None => usize::MAX,
         };
-        WINDOW.min(unread).checked_sub(shard.bytes()).filter(|&room| room > 0)
+        let room = WINDOW.min(unread).checked_sub(shard.bytes()).filter(|&room| room > 0)?;
+        Some((lease, room))
     }
 
     async fn produce(&mut self, row: OutboxRow) -> Result<(), Failure> {
         let OutboxRow { id, partition, ref bytes, .. } = row;
         let shard = &mut self.shards[partition as usize];
-        if shard.is_stopped() {
+        if shard.readable().is_none() {
             return Ok(());
         }
         let records = match read(&row) {
@@ -264,7 +371,10 @@ impl<O: Outbox> Relay<O> {
     /// Lets what is committed arrive, and ends.
     async fn drain(mut self) {
         let deadline = Instant::now() + DRAIN;
-        let _ = timeout_at(deadline, self.read_all()).await; // what was not read stays where it is
+        // no lease is renewed from here on: what is read after the first has ended may be in flight elsewhere
+        let reading = self.expiry().map_or(deadline, |expiry| deadline.min(expiry));
+        let _ = timeout_at(reading, self.read_all()).await; // what was not read stays where it is
+        self.leasing.abort();
         let left = deadline.saturating_duration_since(Instant::now());
         let _ = self.producer.clone().close(left).await; // what did not arrive is said below
         // a closed producer owes no report
@@ -279,6 +389,10 @@ impl<O: Outbox> Relay<O> {
         if left > 0 {
             info!(rows = left, "the relay ends with rows in flight; the next one sends them again");
         }
+        if let Err(error) = self.outbox.resign(self.id).await {
+            let error = &error as &(dyn std::error::Error + 'static);
+            warn!(error, "the relay's shards could not be given back; others take them when the leases end");
+        }
     }
 
     /// Steps until every row that may be read is in flight.
@@ -292,8 +406,8 @@ impl<O: Outbox> Relay<O> {
                     Some(row) => self.reported(row).await,
                     None => return,
                 },
-                // with a store that is away, there is nothing more to read
-                Ok(false) | Err(Failure::Store(_)) => return,
+                // nothing more can be read, or sent
+                Ok(false) | Err(Failure::Store(_) | Failure::Producer(_)) => return,
                 Err(failure) => Err(failure),
             };
             if let Err(failure) = stepped {

@@ -2,12 +2,13 @@
 use std::sync::Arc;
 
 use headwater_otel::TraceContext;
-use headwater_proto::{Decoded, Event, EventId, EventType, Millis, UserId, topics::USER_EVENTS};
+use headwater_proto::{Decoded, Event, EventId, EventType, Millis, UserId};
 use headwater_stream::FixedClock;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic_types::StatusExt;
+use uuid::Uuid;
 
 use crate::{
     Api, Config, Ingress, Store,
@@ -72,8 +73,8 @@ pub(crate) async fn running_with<S: Store>(config: Config, store: S) -> Running<
 /// Everything in the outbox: each user's events in the order in which the relay will write them.
 pub(crate) async fn outbox(store: &impl Store) -> Vec<Event> {
     let mut events = Vec::new();
-    for partition in 0..USER_EVENTS.partitions {
-        for row in store.unsent(partition, &[], usize::MAX).await.unwrap() {
+    for lease in store.lease(Uuid::nil()).await.unwrap() {
+        for row in store.unsent(&lease, &[], usize::MAX).await.unwrap() {
             for record in unpack(&row.bytes) {
                 let record = record.unwrap();
                 let decoded = Event::decode(Some(record.key), Some(record.value), Some(b"application/protobuf"), None);

@@ -3,7 +3,7 @@
 use crate::decide::Key;
 
 /// The reason of every injected failure.
-pub const INJECTED: &str = "injected";
+pub use headwater_stream::INJECTED;
 
 /// The share of attempts that fail, from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -6,7 +6,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::outcomes::Outcomes;
 use crate::{
-    Clock as _, Outcome, Position, SystemClock,
+    Clock as _, INJECTED, Outcome, Position, SystemClock,
+    breaker::Tally,
     dead_letter::{Burial, Failure, Letter, Order, Raw},
     ledger::{Epoch, Ledger},
 };
@@ -24,6 +25,9 @@ pub(crate) struct Books {
     /// Letters on their way, by partition.
     on_their_way: BTreeMap<i32, Waiting>,
     dead_letters_down: bool,
+    /// What has ended since the breaker was told. A dead record counts when that is decided, not when its letter is
+    /// reported: until then many more could follow it.
+    pub(crate) ended: Tally,
     _burying: AbortOnDropHandle<()>,
 }
 
@@ -45,6 +49,7 @@ impl Books {
             letters,
             on_their_way: BTreeMap::new(),
             dead_letters_down: false,
+            ended: Tally::default(),
             _burying: burying,
         }
     }
@@ -55,8 +60,13 @@ impl Books {
 
     /// The record has ended well. Counted once, and only by whoever owns its partition.
     pub(crate) fn finish(&mut self, position: Position, epoch: Epoch, outcome: Outcome) {
+        let timestamp = self.ledger.timestamp(position);
         if self.ledger.complete(position, epoch) {
             self.outcomes.ended(outcome);
+            self.ended.records += 1;
+            if let Some(timestamp) = timestamp {
+                self.outcomes.took(self.now().since(Millis::from_millis(timestamp)));
+            }
         }
     }
 
@@ -64,6 +74,10 @@ impl Books {
     pub(crate) fn bury(&mut self, position: Position, epoch: Epoch, raw: Raw, failure: Failure) {
         if !self.ledger.is_open(position, epoch) {
             return; // its next owner decides
+        }
+        if failure.reason != INJECTED {
+            self.ended.records += 1;
+            self.ended.dead += 1;
         }
         let letter = Letter { position, epoch, raw, failure };
         let waiting = self.on_their_way.entry(position.partition).or_default();

@@ -19,8 +19,12 @@ pub struct ConsumerConfig {
     /// Where a store in memory stands. With it an assignment starts at the store's own position instead of the
     /// group's commit; what is finished goes to both.
     pub positions: Option<Arc<Positions>>,
+    /// Go on where the log begins where it no longer has the records to be read next; otherwise their partition stops.
+    pub accept_truncation: bool,
     /// Of single records; only event handlers have any.
     pub retry: RetryPolicy,
+    /// How long a consumer of user.events that found too much of it dead leaves it alone.
+    pub breaker_pause: Duration,
     /// Records per batch, at most.
     pub batch_records: usize,
     /// How long a batch may fill while records keep coming.
@@ -51,7 +55,9 @@ impl ConsumerConfig {
             role,
             instance: instance.into(),
             positions: None,
+            accept_truncation: false,
             retry: RetryPolicy::default(),
+            breaker_pause: Duration::from_secs(60),
             batch_records: 1_000,
             batch_fill: Duration::from_millis(20),
             concurrency: 64,

@@ -1,7 +1,9 @@
 //! How records end, as numbers. Every record that is taken ends once: done, skipped or dead; an attempt that ended in
 //! a retry is counted beside.
+use std::collections::BTreeMap;
+
 use headwater_otel::names;
-use metrics::{Counter, Gauge, Label, counter, gauge};
+use metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
 
 use crate::{Outcome, dead_letter::Disposition};
 
@@ -9,11 +11,14 @@ use crate::{Outcome, dead_letter::Disposition};
 #[derive(Debug)]
 pub(crate) struct Outcomes {
     labels: Vec<Label>,
-    instance: String,
     done: Counter,
     skipped: Vec<(&'static str, Counter)>,
     possible_duplicates: Counter,
     partitions: Gauge,
+    breaker: Gauge,
+    end_to_end: Histogram,
+    /// Records and seconds, by partition.
+    lags: BTreeMap<i32, (Gauge, Gauge)>,
 }
 
 impl Outcomes {
@@ -24,8 +29,10 @@ impl Outcomes {
             done: counter!(names::CONSUMER_OUTCOMES, with(&labels, ending("done", ""))),
             skipped: Vec::new(),
             possible_duplicates: counter!(names::CONSUMER_POSSIBLE_DUPLICATES, labels.clone()),
-            partitions: gauge!(names::CONSUMER_PARTITIONS, of_instance),
-            instance: instance.to_owned(),
+            partitions: gauge!(names::CONSUMER_PARTITIONS, of_instance.clone()),
+            breaker: gauge!(names::CONSUMER_BREAKER_OPEN, of_instance),
+            end_to_end: histogram!(names::CONSUMER_END_TO_END_DURATION, labels.clone()),
+            lags: BTreeMap::new(),
             labels,
         }
     }
@@ -67,9 +74,43 @@ impl Outcomes {
         self.partitions.set(owned as f64);
     }
 
-    /// For whoever reads the client's statistics.
-    pub(crate) fn lag(&self) -> Gauge {
-        gauge!(names::CONSUMER_LAG, with(&self.labels, [Label::new(names::INSTANCE, self.instance.clone())]))
+    /// From the record's timestamp to its end.
+    pub(crate) fn took(&self, millis: i64) {
+        self.end_to_end.record(millis.max(0) as f64 / 1_000.0);
+    }
+
+    pub(crate) fn lag(&mut self, partition: i32, records: i64, seconds: f64) {
+        let (count, age) = self.lags.entry(partition).or_insert_with(|| {
+            let labels = with(&self.labels, [Label::new(names::PARTITION, partition.to_string())]);
+            (gauge!(names::CONSUMER_LAG, labels.clone()), gauge!(names::CONSUMER_LAG_AGE, labels))
+        });
+        count.set(records as f64);
+        age.set(seconds);
+    }
+
+    /// They are somebody else's lag from now on.
+    pub(crate) fn no_lag(&mut self, partitions: &[i32]) {
+        for (count, age) in partitions.iter().filter_map(|partition| self.lags.remove(partition)) {
+            count.set(0.0);
+            age.set(0.0);
+        }
+    }
+
+    pub(crate) fn breaker(&self, open: bool) {
+        self.breaker.set(f64::from(u8::from(open)));
+        if open {
+            counter!(names::CONSUMER_BREAKER_TRIPS, self.labels.clone()).increment(1);
+        }
+    }
+
+    pub(crate) fn truncated(&self, reason: &'static str, records: i64) {
+        let labels = with(&self.labels, [Label::new(names::REASON, reason)]);
+        counter!(names::LOG_TRUNCATED_RECORDS, labels).increment(records.unsigned_abs());
+    }
+
+    pub(crate) fn rebuilt(&self, reason: &'static str) {
+        let labels = [Label::new(names::CLIENT, "consumer"), Label::new(names::REASON, reason)];
+        counter!(names::CLIENT_REBUILDS, with(&self.labels, labels)).increment(1);
     }
 }
 

@@ -4,16 +4,20 @@
 //!    below is decided by how much room there is.
 //! 2. **Poll** as long as there is room. Before feeding, so that a batch is as full as it can be. Rebalances happen
 //!    inside; nothing here is held across it.
-//! 3. **Feed** the handler.
-//! 4. **Flow**: pause and resume. After feeding, which may have made the room that decides it. A client that is not
+//! 3. **Watch** that the client gets on ([`watch`](super::watch)), and **mend** where it did not find the next record
+//!    ([`mend`](super::mend)). After the poll, which is when it tells.
+//! 4. **Feed** the handler.
+//! 5. **Flow**: pause and resume. After feeding, which may have made the room that decides it. A client that is not
 //!    asked keeps what it has fetched, a paused partition throws it away; so a full buffer first means not asking, and
 //!    only after a while pausing, because a client that nobody asks is put out of its group.
-//! 5. **Store** the frontiers. Last, so that it covers what was settled in this turn; the client commits each second.
-//! 6. **Wait**, where nothing happened, until somebody wakes the thread.
+//! 6. **Store** the frontiers. Last, so that it covers what was settled in this turn; the client commits each second.
+//! 7. **Wait**, where nothing happened, until somebody wakes the thread.
 //!
-//! Nothing of it blocks but the wait, which is short, and the drain inside a revocation, which has a deadline.
+//! Nothing of it blocks but the wait, which is short, and what has a deadline: the drain inside a revocation, and what a
+//! broken client or log makes necessary.
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -23,16 +27,17 @@ use rdkafka::{
     config::FromClientConfigAndContext as _,
     consumer::{BaseConsumer, Consumer as _},
     error::KafkaError,
+    types::RDKafkaErrorCode,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{
     ConsumerConfig,
     state::{Standing, State},
     work::Work,
 };
-use crate::{Error, Record, rebalance::Context};
+use crate::{Error, Record, rebalance::Context, truncation::Log, watchdog::Watchdog};
 
 /// Records per turn, at most: what is settled and due waits for no more than that.
 const BURST: usize = 1_000;
@@ -42,26 +47,35 @@ const IDLE: Duration = Duration::from_millis(50);
 const STORE_EVERY: Duration = Duration::from_millis(50);
 
 pub(crate) struct PollLoop<'a, W: Work> {
-    consumer: BaseConsumer<Context<W>>,
-    config: &'a ConsumerConfig,
+    pub(super) consumer: BaseConsumer<Context<W>>,
+    pub(super) config: &'a ConsumerConfig,
     readiness: &'a Component,
     shown: Standing,
     polled: Instant,
     stored: Instant,
+    pub(super) watchdog: Watchdog,
+    /// When to replace a client that failed for good.
+    pub(super) failed: Option<Instant>,
+    /// When to look for partitions whose next records the client did not find.
+    pub(super) astray: Option<Instant>,
 }
 
 impl<'a, W: Work> PollLoop<'a, W> {
     pub(crate) fn open(state: State<W>, config: &'a ConsumerConfig, readiness: &'a Component) -> Result<Self, Error> {
-        let failed = |source| Error::Client { client: "consumer", source };
-        let settings = config.kafka.consumer(&config.group_id(), &config.instance);
-        let mut consumer =
-            BaseConsumer::from_config_and_context(&settings, Context::new(state, config)).map_err(failed)?;
-        let this = thread::current();
-        consumer.set_nonempty_callback(move || this.unpark());
-        consumer.subscribe(&[config.group.topic.name]).map_err(failed)?;
+        let consumer = join(Arc::new(Mutex::new(state)), config)?;
         readiness.not_ready("joining the consumer group");
         let now = Instant::now();
-        Ok(Self { consumer, config, readiness, shown: Standing::Joining, polled: now, stored: now })
+        Ok(Self {
+            consumer,
+            config,
+            readiness,
+            shown: Standing::Joining,
+            polled: now,
+            stored: now,
+            watchdog: Watchdog::new(config.kafka.watch, now),
+            failed: None,
+            astray: None,
+        })
     }
 
     /// Consumes until told to stop or until it cannot go on, then leaves the group.
@@ -80,7 +94,9 @@ impl<'a, W: Work> PollLoop<'a, W> {
 
     fn turn(&mut self) -> Result<(), Error> {
         let settled = self.state().settle(Instant::now());
-        let polled = self.poll()?;
+        let polled = self.poll();
+        self.watch()?;
+        self.mend();
         self.state().feed(Instant::now(), polled.drained);
         self.flow();
         self.store();
@@ -94,15 +110,15 @@ impl<'a, W: Work> PollLoop<'a, W> {
         Ok(())
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State<W>> {
+    pub(super) fn state(&self) -> std::sync::MutexGuard<'_, State<W>> {
         self.consumer.context().state()
     }
 
-    fn poll(&mut self) -> Result<Polled, Error> {
+    fn poll(&mut self) -> Polled {
         let mut polled = Polled::default();
         if !self.state().may_poll() {
             polled.drained = true;
-            return Ok(polled);
+            return polled;
         }
         let now = Instant::now();
         self.polled = now;
@@ -119,7 +135,13 @@ impl<'a, W: Work> PollLoop<'a, W> {
                         break;
                     }
                 }
-                Some(Err(error)) => self.survive(&error)?,
+                Some(Err(error)) => {
+                    nothing = 0;
+                    self.survive(&error);
+                    if self.failed.is_some() {
+                        break;
+                    }
+                }
                 // nothing, or something that was not a record; only the second time it is surely nothing
                 None => {
                     nothing += 1;
@@ -130,22 +152,23 @@ impl<'a, W: Work> PollLoop<'a, W> {
                 }
             }
         }
-        Ok(polled)
+        polled
     }
 
-    /// An error from the client is information, unless it says that it is the last.
-    fn survive(&self, error: &KafkaError) -> Result<(), Error> {
+    /// An error from the client is information, unless it says that it is the last or that it stops at a partition.
+    fn survive(&mut self, error: &KafkaError) {
         let code = error.rdkafka_error_code();
         let reason = code.map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"));
         debug!(%error, reason, "the kafka client goes on");
         self.state().books.outcomes.error(reason);
-        // a rebuild of the client would begin here; until then whoever runs this starts it anew
-        match (self.consumer.client().fatal_error(), error) {
-            (Some((source, reason)), _) => Err(Error::Fatal { group: self.config.group_id(), reason, source }),
-            (None, KafkaError::MessageConsumptionFatal(source)) => {
-                Err(Error::Fatal { group: self.config.group_id(), reason: error.to_string(), source: *source })
-            }
-            _ => Ok(()),
+        let fatal = self.consumer.client().fatal_error();
+        if fatal.is_some() || matches!(error, KafkaError::MessageConsumptionFatal(_)) {
+            let reason = fatal.map(|(_, reason)| reason);
+            error!(group = self.config.group_id(), %error, reason, "the kafka client failed for good");
+            self.failed.get_or_insert_with(Instant::now);
+        }
+        if code == Some(RDKafkaErrorCode::AutoOffsetReset) {
+            self.astray.get_or_insert_with(Instant::now);
         }
     }
 
@@ -179,15 +202,30 @@ impl<'a, W: Work> PollLoop<'a, W> {
     }
 
     fn show(&mut self) {
-        let standing = self.state().standing(self.config.group.dead_letters.name);
+        let standing = self.state().standing(self.config.group.dead_letters.name, self.watchdog.trouble());
         if standing == self.shown {
             return;
         }
         self.shown = standing;
+        let topic = self.config.group.topic.name;
         match standing {
             Standing::Joining => self.readiness.not_ready("joining the consumer group"),
             Standing::Ready => self.readiness.ready(),
             Standing::Waiting { dependency } => self.readiness.not_ready(format!("{dependency} is unavailable")),
+            Standing::Broken { records, dead } => self.readiness.not_ready(format!(
+                "paused, because {dead} of the last {records} records are dead; a few are tried within a minute"
+            )),
+            Standing::Halted { partition, log } => self.readiness.not_ready(match log {
+                Log::Restarted { .. } => format!(
+                    "stopped at partition {partition} of {topic}, which has begun anew; --accept-truncation reads it \
+                     from its beginning"
+                ),
+                Log::Truncated { .. } | Log::Whole => format!(
+                    "stopped at partition {partition} of {topic}: its next records are gone; --accept-truncation goes \
+                     on without them"
+                ),
+            }),
+            Standing::Stalled(stall) => self.readiness.not_ready(stall.text()),
         }
     }
 
@@ -214,6 +252,20 @@ impl<'a, W: Work> PollLoop<'a, W> {
         drop(state);
         let _ = self.consumer.context().commit(&self.consumer, &frontiers); // refused, it is tried again on leaving
     }
+}
+
+/// A new client that joins the group and goes on with this state.
+pub(super) fn join<W: Work>(
+    state: Arc<Mutex<State<W>>>,
+    config: &ConsumerConfig,
+) -> Result<BaseConsumer<Context<W>>, Error> {
+    let failed = |source| Error::Client { client: "consumer", source };
+    let settings = config.kafka.consumer(&config.group_id(), &config.instance);
+    let mut consumer = BaseConsumer::from_config_and_context(&settings, Context::new(state, config)).map_err(failed)?;
+    let this = thread::current();
+    consumer.set_nonempty_callback(move || this.unpark());
+    consumer.subscribe(&[config.group.topic.name]).map_err(failed)?;
+    Ok(consumer)
 }
 
 #[derive(Debug, Default)]

@@ -1,10 +1,12 @@
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    mem,
     sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError},
     time::Instant,
 };
 
-use tracing::debug;
+use headwater_proto::{Millis, topics};
+use tracing::{debug, error, info};
 
 use super::{
     ConsumerConfig,
@@ -13,15 +15,16 @@ use super::{
 };
 use crate::{
     Decoded, Delivery, Error, Outcome, Record,
+    breaker::{Breaker, Change},
     dead_letter::{Disposition, Failure, Raw},
     headers,
+    rebalance::Statistics,
+    truncation::Log,
+    watchdog::{Snapshot, Stall},
 };
 
 /// All that a consumer knows, owned by its thread. The client's callbacks run on that thread too, inside a poll, and
 /// the trait they implement asks for a lock; nobody ever waits for it.
-///
-/// A circuit breaker belongs here, as another reason to be `held`; so does what is known of the log's
-/// start, to tell lost records from read ones when a partition is assigned.
 pub(crate) struct State<W: Work> {
     pub(crate) books: Books,
     pub(crate) work: W,
@@ -31,10 +34,20 @@ pub(crate) struct State<W: Work> {
     joined: bool,
     /// Nothing more is waited for.
     closing: bool,
-    /// The client has been left alone for too long: everything is paused, so that it can be asked without giving.
+    /// Everything is paused, so that the client can be asked without giving: it has been left alone for too long, or
+    /// the breaker is open.
     held: bool,
+    /// As the client has it: a partition that was paused stays so when it goes and comes back, until it is resumed.
     paused: BTreeSet<i32>,
+    /// Partitions whose next records are gone from the log.
+    halted: BTreeMap<i32, Log>,
     behind_records: usize,
+    /// Against a consumer that finds too much of the one log dead; other topics have none.
+    breaker: Option<Breaker>,
+    /// Records received so far.
+    received: u64,
+    /// Since when there is something to be had of partitions of which nothing is here.
+    unseen: BTreeMap<i32, Instant>,
 }
 
 /// What a consumer is, for readiness.
@@ -42,7 +55,21 @@ pub(crate) struct State<W: Work> {
 pub(crate) enum Standing {
     Joining,
     Ready,
-    Waiting { dependency: &'static str },
+    Waiting {
+        dependency: &'static str,
+    },
+    /// Too many of so many records were dead.
+    Broken {
+        records: u64,
+        dead: u64,
+    },
+    /// The records that this partition would go on with are gone.
+    Halted {
+        partition: i32,
+        log: Log,
+    },
+    /// Its client gets nowhere.
+    Stalled(Stall),
 }
 
 /// Partitions to pause and to resume.
@@ -63,14 +90,19 @@ impl<W: Work> State<W> {
             closing: false,
             held: false,
             paused: BTreeSet::new(),
+            halted: BTreeMap::new(),
             behind_records: config.behind_records,
+            breaker: (config.group.topic == topics::USER_EVENTS).then(|| Breaker::new(config.breaker_pause)),
+            received: 0,
+            unseen: BTreeMap::new(),
         }
     }
 
     /// A record has come: what cannot be used ends here, the rest waits for the handler.
     pub(crate) fn receive(&mut self, record: &Record<'_>, now: Instant) {
         let (position, epoch) = (record.position, self.books.ledger.epoch());
-        if !self.books.ledger.take(position) {
+        self.received += 1;
+        if !self.books.ledger.take(position, record.timestamp) {
             return;
         }
         match self.work.decode(record) {
@@ -90,6 +122,7 @@ impl<W: Work> State<W> {
                     first_failed_at: self.books.now(),
                 };
                 self.books.bury(position, epoch, Raw::from(record), failure);
+                self.judge(now); // before the next one is taken
             }
         }
     }
@@ -100,14 +133,38 @@ impl<W: Work> State<W> {
         loop {
             match self.messages.try_recv() {
                 Ok(message) => self.take_in(message, now),
-                Err(TryRecvError::Empty) => return settled,
+                Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => {
                     self.abandoned();
-                    return settled;
+                    break;
                 }
             }
             settled = true;
         }
+        self.judge(now);
+        settled
+    }
+
+    /// Tells the breaker what has ended, and that time has passed.
+    fn judge(&mut self, now: Instant) {
+        let ended = mem::take(&mut self.books.ended);
+        match self.breaker.as_mut().and_then(|breaker| breaker.note(now, ended)) {
+            None => {}
+            Some(Change::Opened(seen)) => {
+                let (records, dead) = (seen.records, seen.dead);
+                error!(records, dead, "too many records are dead: the consumer pauses; look at the dead letters");
+                self.books.outcomes.breaker(true);
+            }
+            Some(Change::Probing) => {
+                info!("the consumer tries some records");
+                self.books.outcomes.breaker(false);
+            }
+            Some(Change::Closed) => info!("the consumer goes on"),
+        }
+    }
+
+    fn is_broken(&self) -> bool {
+        self.breaker.as_ref().is_some_and(Breaker::is_open)
     }
 
     /// Waits until nothing of these partitions is in flight, at most until the deadline; how many records are left.
@@ -147,21 +204,25 @@ impl<W: Work> State<W> {
     }
 
     pub(crate) fn feed(&mut self, now: Instant, drained: bool) {
+        if self.is_broken() {
+            return;
+        }
         let epoch = self.books.ledger.epoch();
         self.work.feed(now, drained, epoch);
     }
 
     /// Whether the client may be asked for more.
     pub(crate) fn may_poll(&self) -> bool {
-        self.held || !self.work.is_full()
+        self.held || !(self.work.is_full() || self.is_broken())
     }
 
     /// Which partitions to pause and resume so that what waits stays bounded. `left_alone`: the client has not been
     /// asked for so long that it must be, whether there is room or not.
     pub(crate) fn flow(&mut self, left_alone: bool) -> Flow {
-        self.held = if self.held { !self.work.has_room_again() } else { left_alone && self.work.is_full() };
+        let full = if self.held { !self.work.has_room_again() } else { left_alone && self.work.is_full() };
+        self.held = full || self.is_broken();
         let mut flow = Flow::default();
-        for partition in self.books.ledger.partitions() {
+        for partition in self.books.ledger.partitions().filter(|partition| !self.halted.contains_key(partition)) {
             let paused = self.paused.contains(&partition);
             let behind = if paused { self.behind_records / 2 } else { self.behind_records };
             let stop = self.held
@@ -184,7 +245,7 @@ impl<W: Work> State<W> {
     pub(crate) fn assign(&mut self, partitions: Vec<(i32, Option<i64>)>) {
         self.joined = true;
         for (partition, _) in &partitions {
-            self.paused.remove(partition);
+            self.halted.remove(partition);
         }
         self.books.ledger.assign(partitions);
         self.books.outcomes.partitions(self.books.ledger.partitions().count());
@@ -200,8 +261,54 @@ impl<W: Work> State<W> {
         self.work.withdraw(partitions); // what failed during the drain waits again
         self.work.revoked(partitions);
         self.books.revoke(partitions);
-        self.paused.retain(|partition| !partitions.contains(partition));
+        self.halted.retain(|partition, _| !partitions.contains(partition));
+        self.unseen.retain(|partition, _| !partitions.contains(partition));
+        self.books.outcomes.no_lag(partitions);
         self.books.outcomes.partitions(self.books.ledger.partitions().count());
+    }
+
+    /// Nothing more comes of this partition: what it would go on with is gone.
+    pub(crate) fn halt(&mut self, partition: i32, log: Log) {
+        self.halted.insert(partition, log);
+    }
+
+    /// The partitions that are read, and the offset each expects next.
+    pub(crate) fn reading(&self) -> Vec<(i32, Option<i64>)> {
+        let ledger = &self.books.ledger;
+        let partitions = ledger.partitions().filter(|partition| !self.halted.contains_key(partition));
+        partitions.map(|partition| (partition, ledger.next(partition))).collect()
+    }
+
+    /// What the client tells of itself: shows how far behind each partition is, and says whether the client gets on.
+    pub(crate) fn observe(&mut self, statistics: &Statistics, now: Instant, time: Millis) -> Snapshot {
+        let mut hungry = false;
+        for partition in &statistics.partitions {
+            let number = partition.number;
+            let ledger = &self.books.ledger;
+            let Some(frontier) = ledger.frontier(number).or(partition.stored) else { continue };
+            let records = partition.end.map_or(0, |end| (end - frontier).max(0));
+            let idle = ledger.behind(number) == 0;
+            let seconds = match ledger.oldest(number) {
+                Some(timestamp) => time.since(Millis::from_millis(timestamp)).max(0) as f64 / 1_000.0,
+                None if records == 0 => 0.0,
+                // what has not been read has told no time: it is at least so old
+                None => now.saturating_duration_since(*self.unseen.entry(number).or_insert(now)).as_secs_f64(),
+            };
+            if records == 0 || !idle {
+                self.unseen.remove(&number);
+            }
+            let kept_back = self.paused.contains(&number) || self.halted.contains_key(&number);
+            hungry |= ledger.partitions().any(|owned| owned == number) && records > 0 && idle && !kept_back;
+            self.books.outcomes.lag(number, records, seconds);
+        }
+        hungry &= !self.held && self.may_poll();
+        Snapshot { connected: statistics.connected, hungry, received: self.received, ..Snapshot::default() }
+    }
+
+    /// The client is gone with all it had; a new one joins the group.
+    pub(crate) fn rejoin(&mut self) {
+        self.joined = false;
+        self.paused.clear();
     }
 
     /// From here on nothing is waited for.
@@ -213,9 +320,18 @@ impl<W: Work> State<W> {
         self.failed.take()
     }
 
-    pub(crate) fn standing(&self, dead_letters: &'static str) -> Standing {
+    pub(crate) fn standing(&self, dead_letters: &'static str, trouble: Option<Stall>) -> Standing {
+        if let Some(stall) = trouble {
+            return Standing::Stalled(stall);
+        }
         if !self.joined {
             return Standing::Joining;
+        }
+        if let Some(seen) = self.breaker.as_ref().and_then(Breaker::seen) {
+            return Standing::Broken { records: seen.records, dead: seen.dead };
+        }
+        if let Some((&partition, &log)) = self.halted.first_key_value() {
+            return Standing::Halted { partition, log };
         }
         let down = self.books.dead_letters_down().then_some(dead_letters);
         match self.work.waits_for().or(down) {

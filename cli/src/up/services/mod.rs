@@ -43,9 +43,9 @@ pub(crate) struct Services {
 
 impl Services {
     /// Opens the stores. Every configuration is checked here, before anything runs.
-    pub(crate) async fn open(around: Surroundings) -> Result<Self, Error> {
+    pub(crate) async fn open(around: Surroundings, roles: &[Role]) -> Result<Self, Error> {
         Ok(Self {
-            ingress: ingress::Ingress::open(&around).await?,
+            ingress: ingress::Ingress::open(&around, roles.contains(&Role::Ingress)).await?,
             analytics: analytics::Analytics::open(&around)?,
             fraud: fraud::Fraud::open(&around)?,
             notification: notification::Notification::open(&around)?,
@@ -91,6 +91,7 @@ impl Surroundings {
     pub(crate) fn consumer(&self, group: Group, role: Role, instance: &str) -> ConsumerConfig {
         ConsumerConfig {
             group_suffix: self.settings.group_suffix.clone(),
+            accept_truncation: self.settings.accept_truncation,
             ..ConsumerConfig::new(self.kafka.clone(), group, role.name(), instance)
         }
     }

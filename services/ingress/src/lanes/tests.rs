@@ -16,12 +16,13 @@ use tokio::{
 };
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Request;
+use uuid::Uuid;
 
 use crate::{
     Config, SqliteStore, Store, StoreError,
     action::{Action, Answer},
     lanes::{Failure, Lanes, Reply},
-    outbox::{Outbox, OutboxRow, Waiting},
+    outbox::{Lease, Outbox, OutboxRow, SentRow, Waiting},
     testing::{event_id, origin, reason, record, running_with, story},
     users::{Authentication, Credentials, Keys, Snapshot, User, Who, Writes},
 };
@@ -99,11 +100,23 @@ impl Store for Gated {
 }
 
 impl Outbox for Gated {
-    async fn unsent(&self, partition: i32, in_flight: &[i64], limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
-        self.inner.unsent(partition, in_flight, limit).await
+    async fn lease(&self, relay: Uuid) -> Result<Vec<Lease>, StoreError> {
+        self.inner.lease(relay).await
     }
 
-    async fn delete(&self, sent: &[i64]) -> Result<(), StoreError> {
+    async fn release(&self, leases: &[Lease]) -> Result<(), StoreError> {
+        self.inner.release(leases).await
+    }
+
+    async fn resign(&self, relay: Uuid) -> Result<(), StoreError> {
+        self.inner.resign(relay).await
+    }
+
+    async fn unsent(&self, lease: &Lease, in_flight: &[i64], limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
+        self.inner.unsent(lease, in_flight, limit).await
+    }
+
+    async fn delete(&self, sent: &[SentRow]) -> Result<(), StoreError> {
         self.inner.delete(sent).await
     }
 

@@ -1,8 +1,13 @@
-//! What of one shard is on its way to the log. No Kafka, no store, no clock.
+//! What of one shard is on its way to the log, and under which lease. No Kafka, no store, no clock.
+use tokio::time::Instant;
+
+use crate::outbox::{Lease, SentRow};
 
 /// The rows that were read and are not yet deleted, in the order in which they were produced.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
+    /// `None` where another relay has the shard, or none.
+    lease: Option<Lease>,
     rows: Vec<Row>,
     /// A row that nobody can read keeps everything behind it waiting: it is never skipped.
     stopped: bool,
@@ -16,6 +21,38 @@ struct Row {
 }
 
 impl Shard {
+    /// The lease as it is now. True where that takes the shard away while rows are in flight: they must be purged
+    /// before another owner sends them.
+    pub(super) fn leased(&mut self, lease: Option<Lease>) -> bool {
+        let lost = self.lease.is_some_and(|held| lease.is_none_or(|lease| lease.token != held.token));
+        let in_flight = lost && self.rows.iter().any(|row| !row.in_log);
+        if lost {
+            self.rows.clear(); // who has the shard now reads them again
+            self.stopped = false;
+        }
+        self.lease = lease;
+        in_flight
+    }
+
+    pub(super) fn lease(&self) -> Option<Lease> {
+        self.lease
+    }
+
+    /// The lease, while it may be read under.
+    pub(super) fn readable(&self) -> Option<Lease> {
+        self.lease.filter(|lease| !self.stopped && !lease.surplus)
+    }
+
+    /// A lease that is to be given back, once nothing depends on it.
+    pub(super) fn releasable(&self) -> Option<Lease> {
+        self.lease.filter(|lease| lease.surplus && self.rows.is_empty())
+    }
+
+    /// When the lease ends unless it is renewed.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.lease?.until
+    }
+
     /// Excluded from the next reading.
     pub(super) fn ids(&self) -> Vec<i64> {
         self.rows.iter().map(|row| row.id).collect()
@@ -23,10 +60,6 @@ impl Shard {
 
     pub(super) fn bytes(&self) -> usize {
         self.rows.iter().map(|row| row.bytes).sum()
-    }
-
-    pub(super) fn is_stopped(&self) -> bool {
-        self.stopped
     }
 
     pub(super) fn stop(&mut self) {
@@ -45,8 +78,9 @@ impl Shard {
     }
 
     /// The rows that are in the log with everything that was produced before them.
-    pub(super) fn deletable(&self) -> impl Iterator<Item = i64> {
-        self.rows.iter().take_while(|row| row.in_log).map(|row| row.id)
+    pub(super) fn deletable(&self) -> impl Iterator<Item = SentRow> {
+        let in_log = self.rows.iter().take_while(|row| row.in_log);
+        self.lease.into_iter().flat_map(move |lease| in_log.clone().map(move |row| SentRow { id: row.id, lease }))
     }
 
     /// The deletable rows were deleted.
@@ -67,8 +101,17 @@ impl Shard {
 mod tests {
     use super::*;
 
+    fn lease(token: i64) -> Lease {
+        Lease { partition: 3, token, until: None, surplus: false }
+    }
+
+    fn deletable(shard: &Shard) -> Vec<i64> {
+        shard.deletable().map(|row| row.id).collect()
+    }
+
     fn shard(rows: &[(i64, bool)]) -> Shard {
         let mut shard = Shard::default();
+        shard.leased(Some(lease(1)));
         for &(id, in_log) in rows {
             shard.produced(id, 10);
             if in_log {
@@ -80,14 +123,14 @@ mod tests {
 
     #[test]
     fn only_what_nothing_failed_before_is_deleted() {
-        for (rows, deletable, left) in [
+        for (rows, expected, left) in [
             (&[][..], &[][..], &[][..]),
             (&[(1, true), (2, true)], &[1, 2], &[]),
             (&[(5, true), (3, true), (7, false), (8, true)], &[5, 3], &[7, 8]),
             (&[(1, false), (2, true)], &[], &[1, 2]),
         ] {
             let mut shard = shard(rows);
-            assert_eq!(shard.deletable().collect::<Vec<_>>(), deletable);
+            assert_eq!(deletable(&shard), expected);
             shard.deleted();
             assert_eq!((shard.ids(), shard.bytes()), (left.to_vec(), 10 * left.len()));
         }
@@ -99,6 +142,31 @@ mod tests {
         shard.give_up();
         assert_eq!(shard.ids(), [1], "2 and 3 are read again, in this order");
         shard.in_log(3); // a late report of a row that is no longer in flight
-        assert_eq!(shard.deletable().collect::<Vec<_>>(), [1]);
+        assert_eq!(deletable(&shard), [1]);
+    }
+
+    #[test]
+    fn a_lease_that_another_holds_takes_the_rows_along_and_says_whether_any_was_in_flight() {
+        for (rows, new, in_flight, left) in [
+            (&[(1, true), (2, false)][..], Some(lease(1)), false, vec![1, 2]),
+            (&[(1, true), (2, false)], Some(lease(2)), true, vec![]),
+            (&[(1, true), (2, false)], None, true, vec![]),
+            (&[(1, true)], None, false, vec![]),
+        ] {
+            let mut shard = shard(rows);
+            assert_eq!(shard.leased(new), in_flight);
+            assert_eq!((shard.ids(), shard.readable()), (left, new));
+        }
+    }
+
+    #[test]
+    fn a_surplus_shard_is_read_no_more_and_given_back_when_nothing_is_in_flight() {
+        let mut shard = shard(&[(1, false)]);
+        let surplus = Lease { surplus: true, ..lease(1) };
+        assert!(!shard.leased(Some(surplus)));
+        assert_eq!((shard.readable(), shard.releasable()), (None, None));
+        shard.in_log(1);
+        shard.deleted();
+        assert_eq!(shard.releasable(), Some(surplus));
     }
 }

@@ -46,8 +46,21 @@ impl Rows {
 }
 
 impl Outbox for Rows {
-    async fn unsent(&self, partition: i32, in_flight: &[i64], limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
+    async fn lease(&self, _relay: Uuid) -> Result<Vec<Lease>, StoreError> {
+        Ok((0..12).map(|partition| Lease { partition, token: 1, until: None, surplus: false }).collect())
+    }
+
+    async fn release(&self, _leases: &[Lease]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn resign(&self, _relay: Uuid) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn unsent(&self, lease: &Lease, in_flight: &[i64], limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
         self.fails()?;
+        let partition = lease.partition;
         let rows = self.0.rows.lock().unwrap();
         let unsent = rows.iter().filter(|(id, row)| row.partition == partition && !in_flight.contains(id));
         let mut bytes = 0;
@@ -66,13 +79,13 @@ impl Outbox for Rows {
             .collect())
     }
 
-    async fn delete(&self, sent: &[i64]) -> Result<(), StoreError> {
+    async fn delete(&self, sent: &[SentRow]) -> Result<(), StoreError> {
         self.fails()?;
         let mut rows = self.0.rows.lock().unwrap();
-        for id in sent {
+        for SentRow { id, .. } in sent {
             assert!(rows.remove(id).is_some(), "row {id} is deleted twice");
         }
-        self.0.deleted.lock().unwrap().extend(sent);
+        self.0.deleted.lock().unwrap().extend(sent.iter().map(|row| row.id));
         Ok(())
     }
 
@@ -193,6 +206,8 @@ async fn no_row_overtakes_one_whose_failure_is_not_yet_read() {
     let rows = Rows::default();
     let (kafka, config) = embedded();
     let mut relay = Relay::open(rows.clone(), &config).unwrap();
+    let leases = (&mut relay.leasing).await.unwrap();
+    relay.leased(leases).unwrap();
     kafka.refuse_next_produce();
     rows.insert(1, row("ada", "1"));
     relay.step().await.unwrap();
@@ -301,6 +316,7 @@ async fn at_shutdown_what_is_committed_is_read_window_by_window_and_arrives() {
     let value = "v".repeat(100_000);
     (1..=30).for_each(|id| rows.insert(id, row("ada", &value)));
     let running = start(embedded(), rows.clone());
+    running.until("reading", || !rows.0.deleted.lock().unwrap().is_empty()).await;
     running.shutdown.cancel();
     let config = running.config.clone();
     let Running { kafka: _kafka, relay, .. } = running;

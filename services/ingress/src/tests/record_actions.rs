@@ -12,9 +12,11 @@ use headwater_proto::{EventType, v1, v1::user_actions_server::UserActions};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Request, Status};
+use uuid::Uuid;
 
 use crate::{
     Config, SqliteStore,
+    outbox::Outbox,
     testing::{bad_fields, event_id, origin, outbox, reason, running, running_with, story},
 };
 
@@ -73,8 +75,8 @@ async fn each_action_of_a_stream_has_a_trace_of_its_own() {
     let requests = stream::iter((0..3).map(|n| Ok(action(n, "ada", "user.logged_in"))));
     let _: Vec<_> = running.api.record_all(requests, origin()).unwrap().collect().await;
     let mut traces = Vec::new();
-    for partition in 0..12 {
-        for row in crate::outbox::Outbox::unsent(&running.store, partition, &[], usize::MAX).await.unwrap() {
+    for lease in running.store.lease(Uuid::nil()).await.unwrap() {
+        for row in running.store.unsent(&lease, &[], usize::MAX).await.unwrap() {
             for record in crate::outbox::unpack(&row.bytes) {
                 let header = record.unwrap().headers.clone().find(|(name, _)| *name == "traceparent").unwrap();
                 traces.push(headwater_otel::TraceContext::from_header(header.1).unwrap().trace_id);

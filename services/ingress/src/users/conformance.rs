@@ -3,13 +3,14 @@ use std::{collections::BTreeSet, future::Future, sync::Arc};
 
 use bytes::Bytes;
 use headwater_proto::{Day, EventId, Millis, UserId};
+use uuid::Uuid;
 
 use super::{
     Authentication, Credentials, Keys, NewRequest, Receipt, SeenIp, Snapshot, Status, Store, User, Who, Writes,
 };
 use crate::{
     fields::{Email, Ip, SessionId},
-    outbox::{PackedRow, Waiting},
+    outbox::{PackedRow, SentRow, Waiting},
 };
 
 /// `fresh` gives a store that holds nothing.
@@ -183,7 +184,11 @@ async fn outbox_rows_are_read_by_partition_in_order_and_deleted<S: Store>(store:
     write(&store, Writes { at: at(50), outbox: vec![row(3, b"aa"), row(7, b"b")], ..Writes::default() }).await;
     write(&store, Writes { at: at(60), outbox: vec![row(3, b"cccc")], ..Writes::default() }).await;
     write(&store, Writes { at: at(70), outbox: vec![row(3, b"d")], ..Writes::default() }).await;
-    let unsent = async |in_flight: &[i64], limit| store.unsent(3, in_flight, limit).await.unwrap();
+    let leases = store.lease(Uuid::from_bytes([1; 16])).await.unwrap();
+    assert_eq!(leases.iter().map(|lease| lease.partition).collect::<Vec<_>>(), (0..12).collect::<Vec<_>>());
+    let lease = leases[3];
+    let unsent = async |in_flight: &[i64], limit| store.unsent(&lease, in_flight, limit).await.unwrap();
+    let sent = |ids: &[i64]| ids.iter().map(|&id| SentRow { id, lease }).collect::<Vec<_>>();
 
     let all = unsent(&[], 1_000).await;
     assert_eq!(all.iter().map(|row| &row.bytes[..]).collect::<Vec<_>>(), [&b"aa"[..], b"cccc", b"d"]);
@@ -199,9 +204,9 @@ async fn outbox_rows_are_read_by_partition_in_order_and_deleted<S: Store>(store:
     occupied.sort_unstable();
     assert_eq!(occupied, [3, 7]);
 
-    store.delete(&[ids[0], ids[1], i64::MAX]).await.unwrap();
+    store.delete(&sent(&[ids[0], ids[1], i64::MAX])).await.unwrap();
     assert_eq!(unsent(&[], 1_000).await, all[2..]);
-    store.delete(&ids).await.unwrap();
+    store.delete(&sent(&ids)).await.unwrap();
     assert_eq!(store.occupied().await.unwrap(), [7]);
     write(&store, Writes { outbox: vec![row(3, b"e")], ..Writes::default() }).await;
     assert!(unsent(&[], 1_000).await[0].id > ids[2], "an id is never given twice");

@@ -2,6 +2,7 @@
 #[cfg(test)]
 mod conformance;
 pub mod decide;
+mod postgres;
 mod sqlite;
 pub mod verdict;
 
@@ -13,7 +14,13 @@ use std::{
 
 use headwater_proto::{Day, EventId, Millis, UserId};
 use headwater_stream::Positions;
+use sqlx::{
+    SqlStr,
+    migrate::{Migration, MigrationType, Migrator},
+};
+use uuid::Uuid;
 
+pub use postgres::{OpenError, PostgresStore};
 pub use sqlite::SqliteStore;
 
 use crate::{
@@ -44,7 +51,7 @@ pub trait Store: Outbox + Clone {
         user_id: &UserId,
     ) -> impl Future<Output = Result<Option<(User, Authentication)>, StoreError>> + Send;
 
-    /// Forgets the request ids of the days before `first_kept`; returns how many.
+    /// Forgets the request ids of the days before `first_kept`; returns how many days that were.
     fn expire_request_ids(&self, first_kept: Day) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Of a store in memory: where its account status consumer stands in the log.
@@ -52,6 +59,22 @@ pub trait Store: Outbox + Clone {
 
     /// Made once, the same for every instance: what request digests are keyed with.
     fn digest_key(&self) -> impl Future<Output = Result<[u8; 32], StoreError>> + Send;
+}
+
+/// Of SQL files that are part of the program.
+fn migrations(files: &[(i64, &'static str, &'static str)]) -> Migrator {
+    let migration = |&(version, name, sql): &(i64, &'static str, &'static str)| {
+        Migration::new(version, name.into(), MigrationType::Simple, SqlStr::from_static(sql), false)
+    };
+    Migrator::with_migrations(files.iter().map(migration).collect())
+}
+
+/// Two random UUIDs: 244 bits of a cryptographic generator.
+fn new_digest_key() -> [u8; 32] {
+    let mut key = [0; 32];
+    key[..16].copy_from_slice(Uuid::new_v4().as_bytes());
+    key[16..].copy_from_slice(Uuid::new_v4().as_bytes());
+    key
 }
 
 /// What a transaction looks at. Sorted, so that every transaction locks in the same order.
@@ -110,6 +133,23 @@ pub enum Status {
     Flagged,
     PasswordResetRequired,
     Suspended,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("status {0} is not one of 0 to 3")]
+struct UnknownStatus(i64);
+
+impl Status {
+    /// As stored; `as` is the way back.
+    fn from_number(number: i64) -> Result<Self, UnknownStatus> {
+        match number {
+            0 => Ok(Self::Active),
+            1 => Ok(Self::Flagged),
+            2 => Ok(Self::PasswordResetRequired),
+            3 => Ok(Self::Suspended),
+            other => Err(UnknownStatus(other)),
+        }
+    }
 }
 
 /// What is remembered of anybody who ever acted, registered or not.

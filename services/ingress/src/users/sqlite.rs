@@ -11,11 +11,9 @@ use std::sync::Arc;
 use headwater_proto::{Day, UserId};
 use headwater_stream::Positions;
 use sqlx::{
-    ConnectOptions, Row, SqlStr,
-    migrate::{Migration, MigrationType, Migrator},
+    ConnectOptions, Row,
     sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions},
 };
-use uuid::Uuid;
 
 use super::{Authentication, Credentials, Keys, Snapshot, Store, User, Who, Writes};
 use crate::StoreError;
@@ -27,8 +25,8 @@ pub struct SqliteStore {
     positions: Arc<Positions>,
 }
 
-/// Deleted at once, so that a big day does not hold the only connection for long.
-const EXPIRED_AT_ONCE: i64 = 10_000;
+/// Request ids, so that a big day does not hold the only connection for long.
+const DELETED_AT_ONCE: i64 = 10_000;
 
 impl SqliteStore {
     /// A new, empty database.
@@ -43,17 +41,10 @@ impl SqliteStore {
             .connect_with(options)
             .await
             .map_err(refused)?;
-        migrations().run(&pool).await.map_err(StoreError::unavailable)?;
+        let files = [(1, "users", include_str!("../../migrations/sqlite/0001_users.sql"))];
+        super::migrations(&files).run(&pool).await.map_err(StoreError::unavailable)?;
         Ok(Self { pool, positions: Positions::new() })
     }
-}
-
-fn migrations() -> Migrator {
-    let files = [(1, "users", include_str!("../../migrations/sqlite/0001_users.sql"))];
-    let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
-        Migration::new(version, name.into(), MigrationType::Simple, SqlStr::from_static(sql), false)
-    };
-    Migrator::with_migrations(files.into_iter().map(migration).collect())
 }
 
 /// A refused value is the request's fault; everything else is the store's.
@@ -101,13 +92,14 @@ impl Store for SqliteStore {
     async fn expire_request_ids(&self, first_kept: Day) -> Result<u64, StoreError> {
         const DELETE: &str = "DELETE FROM request_ids WHERE event_id IN \
             (SELECT event_id FROM request_ids WHERE day < ?1 LIMIT ?2)";
-        let mut expired = 0;
+        let first_kept = first_kept.epoch_days();
+        let count = sqlx::query("SELECT count(DISTINCT day) AS days FROM request_ids WHERE day < ?1").bind(first_kept);
+        let days: i64 = count.fetch_one(&self.pool).await.and_then(|row| row.try_get("days")).map_err(refused)?;
         loop {
-            let delete = sqlx::query(DELETE).bind(first_kept.epoch_days()).bind(EXPIRED_AT_ONCE);
+            let delete = sqlx::query(DELETE).bind(first_kept).bind(DELETED_AT_ONCE);
             let deleted = delete.execute(&self.pool).await.map_err(refused)?.rows_affected();
-            expired += deleted;
-            if deleted < EXPIRED_AT_ONCE as u64 {
-                return Ok(expired);
+            if deleted < DELETED_AT_ONCE as u64 {
+                return Ok(days.unsigned_abs());
             }
         }
     }
@@ -117,12 +109,8 @@ impl Store for SqliteStore {
     }
 
     async fn digest_key(&self) -> Result<[u8; 32], StoreError> {
-        // two random UUIDs: 244 bits of a cryptographic generator
-        let mut key = [0; 32];
-        key[..16].copy_from_slice(Uuid::new_v4().as_bytes());
-        key[16..].copy_from_slice(Uuid::new_v4().as_bytes());
         let insert = sqlx::query("INSERT INTO digest_key (only, key) VALUES (1, ?1) ON CONFLICT DO NOTHING");
-        insert.bind(key.as_slice()).execute(&self.pool).await.map_err(refused)?;
+        insert.bind(&super::new_digest_key()[..]).execute(&self.pool).await.map_err(refused)?;
         let row = sqlx::query("SELECT key FROM digest_key").fetch_one(&self.pool).await.map_err(refused)?;
         let stored: Vec<u8> = row.try_get("key").map_err(refused)?;
         read::array(&stored).map_err(refused)

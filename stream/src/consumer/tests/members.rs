@@ -173,3 +173,34 @@ async fn a_revocation_that_cannot_drain_counts_what_may_come_twice_and_drops_the
         &BTreeMap::new(),
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_went_away_paused_flow_again_when_they_come_back() {
+    let stage = Stage::new();
+    let healed = Arc::new(AtomicBool::new(false));
+    let stays = Judge::new({
+        let healed = healed.clone();
+        move |delivery| match delivery.item.as_str() {
+            "stuck" if !healed.load(Ordering::SeqCst) => Verdict::Wait("not yet", Duration::from_secs(1)),
+            _ => Verdict::Done,
+        }
+    });
+    let visits = Judge::new(|_| Verdict::Done);
+    for partition in 0..12 {
+        stage.write(&["stuck", "b", "c", "d"].map(|value| (partition, value, value))).await;
+    }
+    let mut config = stage.config("stays");
+    config.behind_records = 3;
+    let first = stage.events(config, &stays);
+    let passed = || stays.log.items().iter().filter(|item| *item != "stuck").count();
+    eventually("every partition too far behind", passed, |passed| *passed == 36).await;
+    let second = stage.events(stage.config("visits"), &visits);
+    eventually("half of them moved", || visits.log.len(), |len| *len == 24).await;
+    second.stop().await;
+
+    healed.store(true, Ordering::SeqCst);
+    stage.write(&std::array::from_fn::<_, 12, _>(|partition| (partition as i32, "e", "after"))).await;
+    let after = || stays.log.items().iter().filter(|item| *item == "after").count();
+    eventually("all of them flow", after, |after| *after == 12).await;
+    first.stop().await;
+}

@@ -1,4 +1,5 @@
 //! The loop against the embedded broker. Real time passes only while a condition is waited for.
+mod bad_days;
 mod batches;
 mod dead_letters;
 mod events;

@@ -1,13 +1,14 @@
 //! The outbox: read back by id within a partition, deleted after the broker's report.
 use bytes::Bytes;
 use futures::TryStreamExt;
-use headwater_proto::Millis;
+use headwater_proto::{Millis, topics::USER_EVENTS};
 use sqlx::{Error, Row, SqliteConnection};
+use uuid::Uuid;
 
 use super::{SqliteStore, refused};
 use crate::{
     StoreError,
-    outbox::{Outbox, OutboxRow, PackedRow, Waiting},
+    outbox::{Lease, Outbox, OutboxRow, PackedRow, SentRow, Waiting},
 };
 
 pub(super) async fn insert(connection: &mut SqliteConnection, packed: &[PackedRow], at: Millis) -> Result<(), Error> {
@@ -20,14 +21,24 @@ pub(super) async fn insert(connection: &mut SqliteConnection, packed: &[PackedRo
 }
 
 impl Outbox for SqliteStore {
-    async fn unsent(
-        &self,
-        partition: i32,
-        in_flight: &[i64],
-        limit_bytes: usize,
-    ) -> Result<Vec<OutboxRow>, StoreError> {
+    /// All shards for good: the store lives and ends with the one process that has it.
+    async fn lease(&self, _relay: Uuid) -> Result<Vec<Lease>, StoreError> {
+        let lease = |partition| Lease { partition, token: 0, until: None, surplus: false };
+        Ok((0..USER_EVENTS.partitions).map(lease).collect())
+    }
+
+    async fn release(&self, _leases: &[Lease]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn resign(&self, _relay: Uuid) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn unsent(&self, lease: &Lease, in_flight: &[i64], limit_bytes: usize) -> Result<Vec<OutboxRow>, StoreError> {
         const QUERY: &str = "SELECT id, records, bytes FROM outbox \
             WHERE partition = ?1 AND id NOT IN (SELECT value FROM json_each(?2)) ORDER BY id";
+        let partition = lease.partition;
         let query = sqlx::query(QUERY).bind(partition).bind(ids(in_flight));
         let mut found = query.fetch(&self.pool);
         let (mut rows, mut total) = (Vec::new(), 0);
@@ -47,8 +58,9 @@ impl Outbox for SqliteStore {
         Ok(rows)
     }
 
-    async fn delete(&self, sent: &[i64]) -> Result<(), StoreError> {
-        let delete = sqlx::query("DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?1))").bind(ids(sent));
+    async fn delete(&self, sent: &[SentRow]) -> Result<(), StoreError> {
+        let sent: Vec<i64> = sent.iter().map(|row| row.id).collect();
+        let delete = sqlx::query("DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?1))").bind(ids(&sent));
         delete.execute(&self.pool).await.map_err(refused)?;
         Ok(())
     }

@@ -74,19 +74,11 @@ pub(super) fn credentials(row: &SqliteRow) -> Result<Credentials, Error> {
 }
 
 pub(super) fn user(row: &SqliteRow) -> Result<User, Error> {
-    let status: i64 = row.try_get("status")?;
-    let status = match status {
-        0 => Status::Active,
-        1 => Status::Flagged,
-        2 => Status::PasswordResetRequired,
-        3 => Status::Suspended,
-        other => return Err(Error::Decode(format!("status {other} is not one of 0 to 3").into())),
-    };
     Ok(User {
         id: parse(row, "user_id", UserId::try_from)?,
         email: parse(row, "email", Email::try_from)?,
         password_hash: row.try_get::<&str, _>("password_hash")?.into(),
-        status,
+        status: Status::from_number(row.try_get("status")?).map_err(decode)?,
         status_epoch: row.try_get("status_epoch")?,
         created_at: Millis::from_millis(row.try_get("created_at")?),
     })

@@ -1,0 +1,213 @@
+//! The outbox and who owns its shards: whoever reads or deletes proves its lease in the same statement.
+use std::time::Duration;
+
+use bytes::Bytes;
+use headwater_proto::{Millis, topics::USER_EVENTS};
+use sqlx::{Error, PgConnection, Row, postgres::PgRow};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{
+    PostgresStore,
+    session::{Lock, Session, unit},
+};
+use crate::{
+    StoreError,
+    outbox::{Lease, Outbox, OutboxRow, PackedRow, SentRow, Waiting},
+    shares::{self, Shard},
+};
+
+/// How long a lease lasts from its last renewal, and so how long the shards of a killed instance stand still.
+const LEASE: Duration = Duration::from_secs(6);
+/// Rows that are looked at for one reading.
+const ROWS: i64 = 256;
+
+pub(super) async fn make_shards(connection: &mut PgConnection) -> Result<(), Error> {
+    const INSERT: &str = "INSERT INTO outbox_shards (partition) \
+        SELECT * FROM generate_series(0, $1 - 1) ON CONFLICT DO NOTHING";
+    sqlx::query(INSERT).bind(USER_EVENTS.partitions).execute(connection).await?;
+    Ok(())
+}
+
+pub(super) async fn insert(connection: &mut PgConnection, packed: &[PackedRow], at: Millis) -> Result<(), Error> {
+    const INSERT: &str = "INSERT INTO outbox (partition, records, committed_at, bytes) \
+        SELECT partition, records, $4, bytes FROM unnest($1::int[], $2::int[], $3::bytea[]) \
+        AS packed (partition, records, bytes)";
+    if packed.is_empty() {
+        return Ok(());
+    }
+    let query = sqlx::query(INSERT)
+        .bind(packed.iter().map(|row| row.partition).collect::<Vec<_>>())
+        .bind(packed.iter().map(|row| row.records as i32).collect::<Vec<_>>())
+        .bind(packed.iter().map(|row| &row.bytes[..]).collect::<Vec<_>>())
+        .bind(at.as_millis());
+    query.execute(connection).await?;
+    Ok(())
+}
+
+impl Outbox for PostgresStore {
+    async fn lease(&self, relay: Uuid) -> Result<Vec<Lease>, StoreError> {
+        let pool = self.pool.clone();
+        unit(async move {
+            // counted from before it is asked for: here a lease never lasts longer than there
+            let until = Instant::now() + LEASE;
+            let mut session = Session::begin(&pool, Lock::Leases).await?;
+            let leases = lease(&mut session, relay, until).await?;
+            session.commit().await?;
+            Ok(leases)
+        })
+        .await
+    }
+
+    async fn release(&self, leases: &[Lease]) -> Result<(), StoreError> {
+        const RELEASE: &str = "UPDATE outbox_shards AS shard SET owner = NULL, expires_at = '-infinity' \
+            FROM unnest($1::int[], $2::bigint[]) AS held (partition, token) \
+            WHERE shard.partition = held.partition AND shard.token = held.token";
+        let (pool, leases) = (self.pool.clone(), leases.to_vec());
+        unit(async move {
+            let mut session = Session::open(&pool).await?;
+            let query = sqlx::query(RELEASE)
+                .bind(leases.iter().map(|lease| lease.partition).collect::<Vec<_>>())
+                .bind(leases.iter().map(|lease| lease.token).collect::<Vec<_>>());
+            query.execute(&mut *session).await?;
+            session.end();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn resign(&self, relay: Uuid) -> Result<(), StoreError> {
+        let pool = self.pool.clone();
+        unit(async move {
+            let mut session = Session::begin(&pool, Lock::Leases).await?;
+            for statement in [
+                "UPDATE outbox_shards SET owner = NULL, expires_at = '-infinity' WHERE owner = $1",
+                "DELETE FROM outbox_relays WHERE relay = $1",
+            ] {
+                sqlx::query(statement).bind(relay).execute(&mut *session).await?;
+            }
+            session.commit().await
+        })
+        .await
+    }
+
+    async fn unsent(&self, lease: &Lease, in_flight: &[i64], limit_bytes: usize) -> Result<Vec<OutboxRow>, StoreError> {
+        // octet_length reads no bytes that are stored apart; the first row is there however big it is
+        const QUERY: &str = "SELECT id, partition, records, bytes FROM ( \
+                SELECT *, sum(octet_length(bytes)) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) AS total, \
+                    row_number() OVER (ORDER BY id) AS place \
+                FROM (SELECT * FROM outbox WHERE partition = $1 AND id <> ALL($3) ORDER BY id LIMIT $5) AS first \
+            ) AS summed \
+            WHERE (total <= $4 OR place = 1) \
+                AND EXISTS (SELECT FROM outbox_shards AS shard WHERE shard.partition = $1 AND shard.token = $2) \
+            ORDER BY id";
+        let (pool, lease, in_flight) = (self.pool.clone(), *lease, in_flight.to_vec());
+        let limit_bytes = i64::try_from(limit_bytes).unwrap_or(i64::MAX);
+        unit(async move {
+            let mut session = Session::open(&pool).await?;
+            let query = sqlx::query(QUERY).bind(lease.partition).bind(lease.token).bind(in_flight);
+            let rows = query.bind(limit_bytes).bind(ROWS).fetch_all(&mut *session).await?;
+            session.end();
+            rows.iter().map(outbox_row).collect()
+        })
+        .await
+    }
+
+    async fn delete(&self, sent: &[SentRow]) -> Result<(), StoreError> {
+        const DELETE: &str = "DELETE FROM outbox USING \
+            unnest($1::bigint[], $2::int[], $3::bigint[]) AS sent (id, partition, token), outbox_shards AS shard \
+            WHERE outbox.id = sent.id AND outbox.partition = sent.partition \
+                AND shard.partition = sent.partition AND shard.token = sent.token";
+        let (pool, sent) = (self.pool.clone(), sent.to_vec());
+        unit(async move {
+            let mut session = Session::open(&pool).await?;
+            let query = sqlx::query(DELETE)
+                .bind(sent.iter().map(|row| row.id).collect::<Vec<_>>())
+                .bind(sent.iter().map(|row| row.lease.partition).collect::<Vec<_>>())
+                .bind(sent.iter().map(|row| row.lease.token).collect::<Vec<_>>());
+            query.execute(&mut *session).await?;
+            session.end();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn occupied(&self) -> Result<Vec<i32>, StoreError> {
+        // one look into the index per shard, however many rows each has
+        const QUERY: &str = "SELECT partition FROM outbox_shards AS shard \
+            WHERE EXISTS (SELECT FROM outbox WHERE outbox.partition = shard.partition) ORDER BY partition";
+        let pool = self.pool.clone();
+        unit(async move {
+            let mut session = Session::open(&pool).await?;
+            let rows = sqlx::query(QUERY).fetch_all(&mut *session).await?;
+            session.end();
+            rows.iter().map(|row| row.try_get("partition")).collect()
+        })
+        .await
+    }
+
+    async fn waiting(&self) -> Result<Waiting, StoreError> {
+        // the oldest is the one with the lowest id, but for what was committed at the same moment
+        const QUERY: &str = "SELECT count(*) AS n, (SELECT committed_at FROM outbox ORDER BY id LIMIT 1) AS oldest_at \
+            FROM outbox";
+        let pool = self.pool.clone();
+        unit(async move {
+            let mut session = Session::open(&pool).await?;
+            let row = sqlx::query(QUERY).fetch_one(&mut *session).await?;
+            session.end();
+            let oldest_at: Option<i64> = row.try_get("oldest_at")?;
+            let rows: i64 = row.try_get("n")?;
+            Ok(Waiting { rows: rows.unsigned_abs(), oldest_at: oldest_at.map(Millis::from_millis) })
+        })
+        .await
+    }
+}
+
+fn outbox_row(row: &PgRow) -> Result<OutboxRow, Error> {
+    let (records, bytes): (i32, Vec<u8>) = (row.try_get("records")?, row.try_get("bytes")?);
+    let (id, partition) = (row.try_get("id")?, row.try_get("partition")?);
+    Ok(OutboxRow { id, partition, records: records.unsigned_abs(), bytes: Bytes::from(bytes) })
+}
+
+/// One round of sharing: says that this relay lives, renews what it has, takes what it is due. Times are the database's.
+async fn lease(connection: &mut PgConnection, relay: Uuid, until: Instant) -> Result<Vec<Lease>, Error> {
+    const LIVE: &str = "INSERT INTO outbox_relays (relay, alive_until) \
+        VALUES ($1, clock_timestamp() + $2 * interval '1 second') \
+        ON CONFLICT (relay) DO UPDATE SET alive_until = excluded.alive_until";
+    const BURY: &str = "DELETE FROM outbox_relays WHERE alive_until <= clock_timestamp()";
+    const RELAYS: &str = "SELECT relay FROM outbox_relays";
+    const SHARDS: &str = "SELECT partition, owner, token, expires_at <= clock_timestamp() AS expired \
+        FROM outbox_shards WHERE partition < $1 ORDER BY partition";
+    const HOLD: &str = "UPDATE outbox_shards AS shard SET owner = $1, token = held.token, \
+        expires_at = clock_timestamp() + $4 * interval '1 second' \
+        FROM unnest($2::int[], $3::bigint[]) AS held (partition, token) WHERE shard.partition = held.partition";
+
+    sqlx::query(LIVE).bind(relay).bind(LEASE.as_secs_f64()).execute(&mut *connection).await?;
+    sqlx::query(BURY).execute(&mut *connection).await?;
+    let relays = sqlx::query(RELAYS).fetch_all(&mut *connection).await?;
+    let relays: Vec<Uuid> = relays.iter().map(|row| row.try_get("relay")).collect::<Result<_, _>>()?;
+    let shards = sqlx::query(SHARDS).bind(USER_EVENTS.partitions).fetch_all(&mut *connection).await?;
+    let shards: Vec<Shard> = shards.iter().map(shard).collect::<Result<_, _>>()?;
+    let shares = shares::due(relay, &relays, &shards);
+    let query = sqlx::query(HOLD)
+        .bind(relay)
+        .bind(shares.iter().map(|share| share.partition).collect::<Vec<_>>())
+        .bind(shares.iter().map(|share| share.token).collect::<Vec<_>>());
+    query.bind(LEASE.as_secs_f64()).execute(&mut *connection).await?;
+    let lease = |share: shares::Share| Lease {
+        partition: share.partition,
+        token: share.token,
+        until: Some(until),
+        surplus: share.surplus,
+    };
+    Ok(shares.into_iter().map(lease).collect())
+}
+
+fn shard(row: &PgRow) -> Result<Shard, Error> {
+    Ok(Shard {
+        partition: row.try_get("partition")?,
+        owner: row.try_get("owner")?,
+        token: row.try_get("token")?,
+        expired: row.try_get("expired")?,
+    })
+}

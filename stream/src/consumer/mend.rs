@@ -1,0 +1,93 @@
+//! The client stops at a partition where it does not find the record it was told to read next, instead of jumping to
+//! another one and saying nothing. Here it is found out what became of that record.
+use std::time::{Duration, Instant};
+
+use rdkafka::{Offset, TopicPartitionList, consumer::Consumer as _, error::KafkaResult};
+use tracing::{error, info, warn};
+
+use super::{poll_loop::PollLoop, work::Work};
+use crate::truncation::Log;
+
+/// For one answer of the broker.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two visits.
+const AGAIN: Duration = Duration::from_secs(1);
+
+impl<W: Work> PollLoop<'_, W> {
+    /// The client does not say at which partition it stopped, so all that are read are looked at. Those whose next
+    /// record is there are told once more to read it.
+    pub(super) fn mend(&mut self) {
+        if self.astray.is_none_or(|due| Instant::now() < due) {
+            return;
+        }
+        self.astray = None;
+        let reading = self.state().reading();
+        for (partition, next) in reading {
+            if let Err(error) = self.mend_partition(partition, next) {
+                warn!(partition, %error, "whether the log still has the next record is unknown; asking again");
+                self.astray = Some(Instant::now() + AGAIN);
+                return;
+            }
+        }
+    }
+
+    fn mend_partition(&mut self, partition: i32, next: Option<i64>) -> KafkaResult<()> {
+        let topic = self.config.group.topic.name;
+        let (start, end) = self.consumer.fetch_watermarks(topic, partition, TIMEOUT)?;
+        let next = match next {
+            Some(next) => Some(next),
+            None => self.committed(partition)?,
+        };
+        let log = next.map_or(Log::Whole, |next| Log::of(next, start, end));
+        let Some((reason, records)) = log.loss() else {
+            return self.read_from(partition, next.unwrap_or(start));
+        };
+        let group = self.config.group_id();
+        self.state().books.outcomes.truncated(reason, records);
+        error!(group, topic, partition, next, start, end, reason, records, "records are gone from the log");
+        if self.config.accept_truncation {
+            info!(group, partition, start, "going on where the log begins, as --accept-truncation says");
+            return self.skip_to(partition, start);
+        }
+        self.state().halt(partition, log);
+        Ok(())
+    }
+
+    fn committed(&self, partition: i32) -> KafkaResult<Option<i64>> {
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition(self.config.group.topic.name, partition);
+        let committed = self.consumer.committed_offsets(list, TIMEOUT)?;
+        Ok(committed.elements().iter().find_map(|element| match element.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        }))
+    }
+
+    /// Begins the partition anew, as if it had just been assigned.
+    fn skip_to(&mut self, partition: i32, start: i64) -> KafkaResult<()> {
+        let mut state = self.state();
+        state.withdraw(&[partition]);
+        let left = state.drain(&[partition], Instant::now() + self.config.drain);
+        if left > 0 {
+            state.books.outcomes.possible_duplicates(left);
+        }
+        state.revoke(&[partition]);
+        if let Some(positions) = &self.config.positions {
+            positions.restart(partition, start);
+        }
+        state.assign(vec![(partition, Some(start))]);
+        drop(state);
+        self.read_from(partition, start)?;
+        self.consumer.context().store(&self.consumer, &[(partition, start)]);
+        Ok(())
+    }
+
+    /// A client that has stopped at a partition cannot be told to seek in it.
+    fn read_from(&self, partition: i32, offset: i64) -> KafkaResult<()> {
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition_offset(self.config.group.topic.name, partition, Offset::Offset(offset))?;
+        self.consumer.incremental_unassign(&list)?;
+        self.consumer.incremental_assign(&list)?;
+        Ok(())
+    }
+}
