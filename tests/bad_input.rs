@@ -33,6 +33,7 @@ fn refused() -> Vec<(&'static str, Value, u16, &'static str, Vec<&'static str>)>
         ("Login", json!({"password": "x"}), 400, "INVALID_FIELD", vec!["email"]),
         ("Login", json!({"email": "nobody@b.example", "password": "whatever!"}), 401, "INVALID_CREDENTIALS", vec![]),
         ("Logout", json!({"userId": "nobody", "sessionId": "s"}), 404, "USER_NOT_FOUND", vec![]),
+        ("GetUser", json!({"userId": 7}), 400, "INVALID_FIELD", vec!["body"]),
         ("GetUser", json!({"userId": "nobody"}), 404, "USER_NOT_FOUND", vec![]),
         ("ReportIpChange", json!({"userId": "ada", "ip": "over there"}), 400, "INVALID_FIELD", vec!["ip"]),
         ("RecordAction", record(json!({"userId": ""})), 400, "INVALID_FIELD", vec!["user_id"]),
@@ -114,12 +115,13 @@ async fn a_bad_item_is_answered_and_the_stream_goes_on() {
         event_type: event_type.into(),
         ..Default::default()
     };
-    let items = [action("ada", "user.logged_in"), action("", "user.suspended"), action("ada", "user.logged_out")];
+    let bad = RecordActionRequest { event_id: UUID.into(), ..action("", "user.suspended") };
+    let items = [action("ada", "user.logged_in"), bad, action("ada", "user.logged_out")];
     let answers = platform.actions().record_actions(tokio_stream::iter(items)).await.unwrap().into_inner();
     let answers: Vec<_> = answers.map(|answer| answer.expect("an answer")).collect().await;
     let codes: Vec<_> = answers.iter().map(|a| (a.index, a.status.as_ref().map(|s| s.code))).collect();
     assert_eq!(codes, [(0, None), (1, Some(tonic::Code::InvalidArgument as i32)), (2, None)]);
-    assert!(answers[1].event_id.is_empty());
+    assert_eq!(answers[1].event_id, UUID, "so that the client knows which");
     platform.stop().await;
 }
 

@@ -11,7 +11,7 @@ pub enum Patience {
     /// 15 s: somebody waits for the report and will decide anew.
     Waiting,
     /// For ever: an expired record would be overtaken by a later one of the same user. A failed batch stops the
-    /// producer (and it starts anew), so nothing behind a gap is written.
+    /// producer until its owner purges it, so nothing behind a gap is written.
     Forever,
 }
 

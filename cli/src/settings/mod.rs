@@ -61,14 +61,14 @@ settings! {
     kafka_min_insync_replicas: i32 = "1", "KAFKA_MIN_INSYNC_REPLICAS", value::from_one, open, "of topics that are created";
     database_url: Option<Secret> = "", "DATABASE_URL", value::optional(value::postgres), secret, "PostgreSQL of the ingress; unset: `up` embeds SQLite";
     mongodb_uri: Option<Secret> = "", "MONGODB_URI", value::optional(value::secret), secret, "MongoDB of the consumers; unset: `up` keeps it in memory";
-    session_timeout: Duration = "30m", "SESSION_TIMEOUT", value::duration, open, "a longer pause between two events ends a session";
+    session_timeout: Duration = "30m", "SESSION_TIMEOUT", value::session_timeout, open, "a longer pause between two events ends a session";
     notify_login_warning_threshold: u32 = "3", "NOTIFY_LOGIN_WARNING_THRESHOLD", value::from_one, open, "failed logins in a row per warning";
     notify_fail_rate: f64 = "0", "NOTIFY_FAIL_RATE", value::share, open, "share of deliveries that fail on purpose, 0 to 1";
     notification_dir: PathBuf = "var/notifications", "HEADWATER_NOTIFICATION_DIR", value::path, open, "folder of notification-<instance>.log";
     notification_webhook: Option<Secret> = "", "HEADWATER_NOTIFICATION_WEBHOOK", value::optional(value::webhook), secret, "POST notifications to this URL instead of writing files";
-    request_id_days: u32 = "3", "HEADWATER_REQUEST_ID_DAYS", value::from_one, open, "days that a repeated event_id is recognised";
+    request_id_days: u32 = "3", "HEADWATER_REQUEST_ID_DAYS", value::days, open, "days that a repeated event_id is recognised";
     fraud_rules: Option<PathBuf> = "", "HEADWATER_FRAUD_RULES", value::optional(value::path), open, "TOML file of rules and thresholds; unset: built in";
-    rate_limit: Option<RateLimit> = "", "HEADWATER_RATE_LIMIT", value::optional(value::rate_limit), open, "requests per second and client address; unset: none";
+    rate_limit: Option<RateLimit> = "", "HEADWATER_RATE_LIMIT", value::optional(value::rate_limit), open, "requests per second and client address, a stream counting as one; unset: none";
     instance: Option<String> = "", "HEADWATER_INSTANCE", value::optional(value::name), open, "name of this instance; unset: the host name, in `up` 1, 2, 3";
     group_suffix: String = "", "HEADWATER_GROUP_SUFFIX", value::suffix, open, "appended to every consumer group id";
     accept_truncation: bool = "false", "HEADWATER_ACCEPT_TRUNCATION", value::switch, open, "go on where the log begins where records are gone from it unread; otherwise their partition stops";
@@ -142,6 +142,9 @@ mod tests {
             ("HTTP_PORT", "eighty", "HTTP_PORT: \"eighty\" must be a port, 0 to 65535"),
             ("HEADWATER_HOST", "localhost:80", "HEADWATER_HOST: \"localhost:80\" must be an ip address"),
             ("SESSION_TIMEOUT", "30", "SESSION_TIMEOUT: \"30\" must be a duration like 30m, 1h30m or 500ms"),
+            ("SESSION_TIMEOUT", "366d", "SESSION_TIMEOUT: \"366d\" must be at most 365d"),
+            ("HEADWATER_REQUEST_ID_DAYS", "0", "HEADWATER_REQUEST_ID_DAYS: \"0\" must be a whole number from 1"),
+            ("HEADWATER_REQUEST_ID_DAYS", "3651", "HEADWATER_REQUEST_ID_DAYS: \"3651\" must be at most 3650"),
             ("NOTIFY_FAIL_RATE", "1.5", "NOTIFY_FAIL_RATE: \"1.5\" must be a number from 0 to 1"),
             ("NOTIFY_LOGIN_WARNING_THRESHOLD", "0", "NOTIFY_LOGIN_WARNING_THRESHOLD: \"0\" must be a whole number from 1"),
             ("HEADWATER_REFLECTION", "yes", "HEADWATER_REFLECTION: \"yes\" must be true or false"),
@@ -159,6 +162,21 @@ mod tests {
             read(&sources(&[], &[], "http_port = \"x\"")).unwrap_err(),
             "http_port in headwater.toml: \"x\" must be a port, 0 to 65535"
         );
+    }
+
+    #[test]
+    fn a_file_that_is_not_toml_is_told_by_its_place_and_never_shown() {
+        let path = std::env::temp_dir().join(format!("headwater-not-toml-{}.toml", std::process::id()));
+        for (line, place) in [
+            ("database_url = postgres://ada:hunter2@db", "line 2, column 16"),
+            ("database_url = \"postgres://ada:hunter2@db", "line 2, column "),
+            ("mongodb_uri = 'hunter2' hunter2", "line 2, column 25"),
+        ] {
+            std::fs::write(&path, format!("http_port = 8000\n{line}\n")).unwrap();
+            let told = crate::Error::from(Sources::gather(BTreeMap::new(), Some(&path)).unwrap_err()).story();
+            assert!(told.contains(&format!("is not TOML at {place}")) && !told.contains("hunter2"), "{told}");
+        }
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

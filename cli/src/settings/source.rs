@@ -49,12 +49,6 @@ pub enum SourceError {
         #[source]
         source: io::Error,
     },
-    #[error("{}: is not TOML", path.display())]
-    NotToml {
-        path: PathBuf,
-        #[source]
-        source: Box<toml::de::Error>,
-    },
 }
 
 impl Sources {
@@ -68,8 +62,7 @@ impl Sources {
         let path = file.unwrap_or(Path::new(DEFAULT_FILE)).to_owned();
         let file = match fs::read_to_string(&path) {
             Ok(text) => {
-                let table =
-                    text.parse().map_err(|e| SourceError::NotToml { path: path.clone(), source: Box::new(e) })?;
+                let table = text.parse().map_err(|error| not_toml(&path, &text, &error))?;
                 Some((path, table))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound && file.is_none() => None,
@@ -118,6 +111,15 @@ impl Sources {
         }
         resolved(setting.default.to_owned(), Source::Default)
     }
+}
+
+/// Not with the words of the error itself: it shows the line, and a secret may stand there.
+fn not_toml(path: &Path, text: &str, error: &toml::de::Error) -> SourceError {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    let (path, message) = (path.display(), error.message());
+    SourceError::Bad(format!("{path}: is not TOML at line {line}, column {column}: {message}"))
 }
 
 impl Resolved {

@@ -71,6 +71,12 @@ pub(super) fn from_one<T: FromStr + PartialOrd + From<u8>>(text: &str) -> Parsed
     if number >= T::from(1) { Ok(number) } else { Err(EXPECTED.to_owned()) }
 }
 
+/// As the ingress takes them.
+pub(super) fn days(text: &str) -> Parsed<u32> {
+    let days = from_one(text)?;
+    if days <= 3_650 { Ok(days) } else { Err("must be at most 3650".to_owned()) }
+}
+
 pub(super) fn share(text: &str) -> Parsed<f64> {
     const EXPECTED: &str = "must be a number from 0 to 1";
     let share = from_text(text, EXPECTED)?;
@@ -137,6 +143,12 @@ pub(super) fn duration(text: &str) -> Parsed<Duration> {
         rest = after;
     }
     if total.is_zero() { Err(expected()) } else { Ok(total) }
+}
+
+/// As analytics takes it.
+pub(super) fn session_timeout(text: &str) -> Parsed<Duration> {
+    let timeout = duration(text)?;
+    if timeout <= Duration::from_secs(365 * 86_400) { Ok(timeout) } else { Err("must be at most 365d".to_owned()) }
 }
 
 #[cfg(test)]

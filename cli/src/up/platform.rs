@@ -14,7 +14,12 @@ use super::{
     Addresses, Change, Instances, admin,
     services::{Services, Surroundings},
 };
-use crate::{Error, Role, ports::Ports, roles, settings::Settings};
+use crate::{
+    Error, Role,
+    ports::Ports,
+    roles,
+    settings::{RateLimit, Settings},
+};
 
 /// How long a start may take. The embedded parts need a few seconds, a real broker at most a rebalance.
 const READY: Duration = Duration::from_secs(60);
@@ -80,6 +85,7 @@ impl Platform {
             kafka: kafka.clone(),
             producer: producer.clone(),
             readiness: readiness.clone(),
+            rate_limit: settings.rate_limit.map(|RateLimit(per_second)| headwater_rpc::RateLimit::new(per_second)),
         };
         let services = Services::open(around, roles).await?;
         for &role in roles {

@@ -7,7 +7,7 @@ pub struct Config {
     pub calls: usize,
     /// Transactions in flight at a time; a user is always in the same lane.
     pub lanes: usize,
-    /// Actions that may wait in one lane; more are OVERLOADED.
+    /// Actions that may wait in one lane; a unary call that finds it full for a second is OVERLOADED.
     pub lane_capacity: usize,
     /// Passwords that may wait to be hashed or verified; more are OVERLOADED.
     pub waiting_passwords: usize,

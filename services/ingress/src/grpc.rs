@@ -28,8 +28,6 @@ use crate::{
 
 /// The metadata key of a caller's own id for a chain of calls; each of their events carries it.
 const CORRELATION_ID: &str = "x-correlation-id";
-/// A longer one is not taken: it would travel in every event.
-const CORRELATION_ID_MAX_BYTES: usize = headwater_proto::limit::CORRELATION_ID;
 
 /// `headwater.v1.UserActions`. Clones share everything.
 pub struct Api<S> {
@@ -74,10 +72,10 @@ impl<S: Store> Api<S> {
         F: FnOnce(Self, R, Origin) -> Work,
         Work: Future<Output = Result<T, Status>> + Send + 'static,
     {
-        let origin = origin(request.metadata());
-        let answer = match self.admit() {
+        let admitted = self.admit().and_then(|room| Ok((room, origin(request.metadata())?)));
+        let answer = match admitted {
             Err(refused) => Err(refused),
-            Ok(room) => {
+            Ok((room, origin)) => {
                 let work = work(self.clone(), request.into_inner(), origin);
                 let work = self.shared.calls.spawn(async {
                     let _room = room;
@@ -106,16 +104,16 @@ impl<S: Store> Api<S> {
     }
 
     async fn answer(&self, action: Action) -> Result<Result<Answer, Failure>, Status> {
-        let reply = self.shared.lanes.submit(action).map_err(|_| refusal::overloaded())?;
+        let reply = self.shared.lanes.submit(action).await.map_err(|_| refusal::overloaded())?;
         Ok(reply.await.unwrap_or(Err(Failure::Unavailable)))
     }
 }
 
-fn origin(metadata: &MetadataMap) -> Origin {
+fn origin(metadata: &MetadataMap) -> Result<Origin, Status> {
     let (trace, trace_state) = trace_of(metadata);
-    let correlation_id = metadata.get(CORRELATION_ID).and_then(|value| value.to_str().ok());
-    let correlation_id = correlation_id.filter(|id| !id.is_empty() && id.len() <= CORRELATION_ID_MAX_BYTES);
-    Origin { trace, trace_state: trace_state.map(Into::into), correlation_id: correlation_id.map(Into::into) }
+    let correlation_id = metadata.get(CORRELATION_ID).filter(|value| !value.is_empty());
+    let correlation_id = correlation_id.map(|value| validate::correlation_id(CORRELATION_ID, value.as_bytes()));
+    Ok(Origin { trace, trace_state: trace_state.map(Into::into), correlation_id: correlation_id.transpose()? })
 }
 
 #[tonic::async_trait]
@@ -208,7 +206,7 @@ impl<S: Store> UserActions for Api<S> {
         &self,
         request: Request<Streaming<v1::RecordActionRequest>>,
     ) -> Result<Response<stream::Answers>, Status> {
-        let origin = origin(request.metadata());
+        let origin = origin(request.metadata()).inspect_err(refusal::count)?;
         Ok(Response::new(self.record_all(request.into_inner(), origin)?))
     }
 }

@@ -101,7 +101,7 @@ impl<S: Store> Ingress<S> {
     }
 
     /// Runs lanes, relay, account status consumer and the expiry of request ids until `shutdown`. Then new calls are
-    /// refused, those in work are answered, and what is not yet in the log stays in the outbox.
+    /// refused, those in work are answered, and what does not reach the log in a few seconds stays in the outbox.
     pub async fn run(self, log: Log, readiness: Component, shutdown: CancellationToken) -> Result<(), Error> {
         let Self { api: _, store, clock, workers: lanes, committed, calls, draining, request_id_days } = self;
         // lanes and relay outlive the calls; the others end with shutdown, or with the first worker that ends by itself

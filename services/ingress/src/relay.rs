@@ -31,7 +31,7 @@ use metrics::{counter, gauge};
 use tokio::{
     sync::Notify,
     task::JoinHandle,
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug_span, error, info, warn};
@@ -52,12 +52,12 @@ const GAUGES: Duration = Duration::from_secs(1);
 const LEASES: Duration = Duration::from_secs(1);
 /// In flight per shard: what a healthy broker takes in a few round trips.
 const WINDOW: usize = 1024 * 1024;
-/// How long what is in flight may take at shutdown; what does not arrive stays in the outbox.
+/// How long the last rows may take at shutdown; what does not arrive stays in the outbox.
 const DRAIN: Duration = Duration::from_secs(4);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Publishes until shutdown, then lets what is in flight arrive. `committed` wakes it.
+/// Publishes until shutdown, then what is committed by then. `committed` wakes it.
 pub(crate) async fn run<O: Outbox + Clone>(
     outbox: O,
     kafka: KafkaConfig,
@@ -369,10 +369,15 @@ impl<O: Outbox + Clone> Relay<O> {
         pause
     }
 
-    /// Lets what is in flight arrive, and ends.
+    /// Lets what is committed arrive, and ends.
     async fn drain(mut self) {
+        let deadline = Instant::now() + DRAIN;
+        // no lease is renewed from here on: what is read after the first has ended may be in flight elsewhere
+        let reading = self.expiry().map_or(deadline, |expiry| deadline.min(expiry));
+        let _ = timeout_at(reading, self.read_all()).await; // what was not read stays where it is
         self.leasing.abort();
-        let _ = self.producer.clone().close(DRAIN).await; // what did not arrive is said below
+        let left = deadline.saturating_duration_since(Instant::now());
+        let _ = self.producer.clone().close(left).await; // what did not arrive is said below
         // a closed producer owes no report
         while let Some(row) = self.reports.next().await {
             let _ = self.note(row);
@@ -388,6 +393,28 @@ impl<O: Outbox + Clone> Relay<O> {
         if let Err(error) = self.outbox.resign(self.id).await {
             let error = &error as &(dyn std::error::Error + 'static);
             warn!(error, "the relay's shards could not be given back; others take them when the leases end");
+        }
+    }
+
+    /// Steps until every row that may be read is in flight.
+    async fn read_all(&mut self) {
+        loop {
+            let stepped = match self.step().await {
+                Ok(true) => continue,
+                // a full window has room again once something arrives
+                Ok(false) if self.shards.iter().any(|shard| shard.bytes() >= WINDOW) => match self.reports.next().await
+                {
+                    Some(row) => self.reported(row).await,
+                    None => return,
+                },
+                // nothing more can be read, or sent
+                Ok(false) | Err(Failure::Store(_) | Failure::Producer(_)) => return,
+                Err(failure) => Err(failure),
+            };
+            if let Err(failure) = stepped {
+                let pause = self.recover(failure).await;
+                sleep(pause).await;
+            }
         }
     }
 }

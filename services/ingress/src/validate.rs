@@ -1,6 +1,6 @@
 //! The door: a request becomes an action of newtypes, or a refusal that names every bad field at once.
 //! Pure but for the ids it makes where the client brings none.
-use std::fmt::Display;
+use std::{fmt::Display, sync::Arc};
 
 use headwater_proto::{EventId, EventType, MAX_CLOCK_AHEAD, Millis, Timestamp, UserId, v1};
 use headwater_rpc::{Reason, Violations};
@@ -12,6 +12,8 @@ use crate::{
     fields::{Email, Ip, Password, Remark, SessionId},
     users::Who,
 };
+
+const CORRELATION_ID_MAX_BYTES: usize = headwater_proto::limit::CORRELATION_ID;
 
 /// How a request came in.
 pub(crate) struct Arrival<'a> {
@@ -190,6 +192,14 @@ pub(crate) fn get_user(request: &v1::GetUserRequest) -> Result<UserId, Status> {
         Some(user_id) => Ok(user_id),
         None => Err(fields.refusal()),
     }
+}
+
+/// A caller's own id for a chain of calls. It travels in every event of theirs, so it is short and plain.
+pub(crate) fn correlation_id(name: &str, value: &[u8]) -> Result<Arc<str>, Status> {
+    let plain = value.len() <= CORRELATION_ID_MAX_BYTES && value.iter().all(|byte| (b' '..=b'~').contains(byte));
+    let id = str::from_utf8(value).ok().filter(|_| plain).map(Into::into);
+    let mut fields = Fields::default();
+    id.or_else(|| fields.bad(name, "must be printable ASCII of at most 128 bytes")).ok_or_else(|| fields.refusal())
 }
 
 /// An id made here, for whatever the client left to us.

@@ -10,7 +10,7 @@ use std::{
     net::IpAddr,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -43,7 +43,7 @@ pub(crate) struct Door {
     pub(crate) room: Arc<Semaphore>,
     /// The deadline of a unary call.
     pub(crate) longest: Duration,
-    pub(crate) rate: Option<Arc<Mutex<RateLimit>>>,
+    pub(crate) rate: Option<RateLimit>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -131,8 +131,7 @@ impl Door {
         answer: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
         if let (Some(rate), Some(client)) = (&self.rate, client) {
-            let admitted = rate.lock().unwrap_or_else(PoisonError::into_inner).admit(client, Instant::now());
-            admitted
+            rate.admit(client, Instant::now())
                 .map_err(|wait| refuse_for_now(Reason::RateLimited, "too many requests from your address", wait))?;
         }
         let Ok(_room) = self.room.try_acquire() else {

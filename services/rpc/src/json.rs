@@ -5,9 +5,11 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::error::Category;
 use tonic::{Code, Request, Response, Status, body::Body, metadata::MetadataMap};
+use tonic_types::StatusExt as _;
 
-use crate::{MAX_MESSAGE_BYTES, connect};
+use crate::{MAX_MESSAGE_BYTES, Reason, Violations, connect};
 
 pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Refused>> + Send>>;
 pub(crate) type Handler = Arc<dyn Fn(http::Request<Body>) -> Answer + Send + Sync>;
@@ -56,27 +58,49 @@ pub(crate) fn time_allowed(headers: &HeaderMap, longest: Duration) -> Result<Dur
     let Some(value) = headers.get(TIMEOUT_MS) else { return Ok(longest) };
     let text = value.to_str().unwrap_or_default();
     let millis = if (1..=10).contains(&text.len()) { text.parse::<u64>().ok() } else { None };
-    let millis = millis.ok_or_else(|| Status::invalid_argument("connect-timeout-ms: must be 1 to 10 digits"))?;
+    let millis = millis.ok_or_else(|| invalid(TIMEOUT_MS.as_str(), "must be 1 to 10 digits"))?;
     Ok(longest.min(Duration::from_millis(millis)))
 }
 
 async fn decode<Req: DeserializeOwned>(request: http::Request<Body>) -> Result<Request<Req>, Refused> {
     let (parts, body) = request.into_parts();
     if parts.headers.get(PROTOCOL_VERSION).is_some_and(|version| version != "1") {
-        return Err(Status::invalid_argument("connect-protocol-version: must be 1").into());
+        return Err(invalid(PROTOCOL_VERSION.as_str(), "must be 1").into());
     }
     if parts.headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
         return Err(Status::unimplemented("content-encoding: send the body as it is").into());
     }
     let body = read(body).await?;
-    let message = serde_json::from_slice(&body).map_err(|error| {
-        Status::invalid_argument(format!("the request body is not the JSON of this request: {error}"))
-    })?;
+    let message = serde_json::from_slice(&body).map_err(|error| misread(&error))?;
     let mut headers = parts.headers;
     for name in &NOT_METADATA {
         headers.remove(name);
     }
     Ok(Request::from_parts(MetadataMap::from_headers(headers), parts.extensions, message))
+}
+
+/// Why the body is not the request, by its place. serde's own words are left out where they may quote a value: it
+/// could be a password.
+fn misread(error: &serde_json::Error) -> Status {
+    let (line, column) = (error.line(), error.column());
+    let text = error.to_string();
+    // a key is no value
+    let key = text.strip_prefix("duplicate field `").and_then(|rest| rest.split('`').next());
+    match (error.classify(), key) {
+        (Category::Data, Some(key)) => invalid(key, format!("is given twice, at line {line} column {column}")),
+        (Category::Data, None) => {
+            invalid("body", format!("has a value that does not fit its field, at line {line} column {column}"))
+        }
+        (Category::Syntax | Category::Eof | Category::Io, _) => {
+            invalid("body", format!("is not JSON, at line {line} column {column}"))
+        }
+    }
+}
+
+fn invalid(field: &str, description: impl Into<String>) -> Status {
+    let mut violations = Violations::new();
+    violations.add(field, Reason::InvalidField, description);
+    violations.finish().expect_err("a violation was added")
 }
 
 async fn read(mut body: Body) -> Result<Bytes, Refused> {
@@ -92,7 +116,8 @@ async fn read(mut body: Body) -> Result<Bytes, Refused> {
         }
     }
     if total > MAX_MESSAGE_BYTES {
-        let status = Status::out_of_range(format!("the request body is over {MAX_MESSAGE_BYTES} bytes"));
+        let message = format!("the request body is over {MAX_MESSAGE_BYTES} bytes");
+        let status = Status::with_error_details(Code::OutOfRange, message, Reason::InvalidField.details());
         return Err(Refused { status, http_status: Some(StatusCode::PAYLOAD_TOO_LARGE) });
     }
     Ok(bytes.freeze())

@@ -18,6 +18,7 @@ mod violations;
 
 pub use error::Error;
 pub use page::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, next_page_token, page_size, page_token};
+pub use rate::RateLimit;
 pub use refusal::{DOMAIN, Reason, refuse, refuse_for_now};
 pub use server::{ServerConfig, serve};
 pub use services::Services;

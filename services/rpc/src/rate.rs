@@ -3,6 +3,7 @@ use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     num::NonZeroU32,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -11,23 +12,39 @@ const BURST: Duration = Duration::from_secs(1);
 /// Clients that have paid everything back are forgotten when so many are known.
 const SWEEP_AT: usize = 10_000;
 
+/// One rate per client over every port that is given a clone of it. A stream is one request, however many items it
+/// brings.
+#[derive(Debug, Clone)]
+pub struct RateLimit(Arc<Mutex<Clients>>);
+
+impl RateLimit {
+    /// Requests per second and client address.
+    pub fn new(per_second: NonZeroU32) -> Self {
+        Self(Arc::new(Mutex::new(Clients::new(per_second))))
+    }
+
+    /// `Err` is how long to wait.
+    pub(crate) fn admit(&self, client: IpAddr, now: Instant) -> Result<(), Duration> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).admit(client, now)
+    }
+}
+
 /// So many requests per second and client, a second's worth of them at once (GCRA: one moment per client tells all).
 /// A client is an IPv4 address or an IPv6 network of 64 bits; behind a proxy, all are one.
 #[derive(Debug)]
-pub(crate) struct RateLimit {
+struct Clients {
     interval: Duration,
     /// Until when each client has used up its rate.
     spent_until: HashMap<IpAddr, Instant>,
     sweep_at: usize,
 }
 
-impl RateLimit {
-    pub(crate) fn new(per_second: NonZeroU32) -> Self {
+impl Clients {
+    fn new(per_second: NonZeroU32) -> Self {
         Self { interval: Duration::from_secs(1) / per_second.get(), spent_until: HashMap::new(), sweep_at: SWEEP_AT }
     }
 
-    /// `Err` is how long to wait.
-    pub(crate) fn admit(&mut self, client: IpAddr, now: Instant) -> Result<(), Duration> {
+    fn admit(&mut self, client: IpAddr, now: Instant) -> Result<(), Duration> {
         if self.spent_until.len() >= self.sweep_at {
             self.spent_until.retain(|_, until| *until > now);
             // were all of them busy, the next sweep would find nothing either
@@ -54,8 +71,8 @@ fn network(client: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn limit(per_second: u32) -> RateLimit {
-        RateLimit::new(NonZeroU32::new(per_second).unwrap())
+    fn limit(per_second: u32) -> Clients {
+        Clients::new(NonZeroU32::new(per_second).unwrap())
     }
 
     #[test]

@@ -1,8 +1,4 @@
-use std::{
-    num::NonZeroU32,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use headwater_otel::Readiness;
@@ -39,8 +35,8 @@ pub struct ServerConfig {
     pub in_flight_per_connection: u32,
     /// Calls in flight on this port; further ones are refused as OVERLOADED.
     pub in_flight: usize,
-    /// Requests per second and client address; more are RATE_LIMITED.
-    pub rate_limit: Option<NonZeroU32>,
+    /// More requests are RATE_LIMITED. The one of a process, so that a client has the same rate over all its ports.
+    pub rate_limit: Option<RateLimit>,
     /// How long open calls may take to end after shutdown.
     pub drain: Duration,
 }
@@ -82,7 +78,7 @@ pub async fn serve(
         room: Arc::new(Semaphore::new(config.in_flight)),
         longest: config.unary_deadline,
         shutdown: shutdown.clone(),
-        rate: config.rate_limit.map(|per_second| Arc::new(Mutex::new(RateLimit::new(per_second)))),
+        rate: config.rate_limit,
     };
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE_INTERVAL));
     let incoming = incoming.then(|accepted| async {

@@ -18,7 +18,7 @@ use super::instances::Birth;
 use crate::{
     Error, Role,
     ports::{Port, Ports},
-    settings::{RateLimit, Settings},
+    settings::Settings,
 };
 
 /// What an instance gets beside the parts of its own service.
@@ -29,6 +29,8 @@ pub(crate) struct Surroundings {
     /// For dead letters and verdicts; stays open for as long as the platform.
     pub(crate) producer: Producer,
     pub(crate) readiness: Readiness,
+    /// Of all ports together.
+    pub(crate) rate_limit: Option<headwater_rpc::RateLimit>,
 }
 
 pub(crate) struct Services {
@@ -105,7 +107,7 @@ impl Surroundings {
         let listener = port.listen().await?;
         let config = ServerConfig {
             reflection: self.settings.reflection,
-            rate_limit: self.settings.rate_limit.map(|RateLimit(per_second)| per_second),
+            rate_limit: self.rate_limit.clone(),
             ..ServerConfig::default()
         };
         let served = headwater_rpc::serve(listener, services, config, self.readiness.of(role.name()), stop).await;

@@ -10,7 +10,7 @@ use headwater_otel::TraceContext;
 use headwater_proto::v1::{RecordActionRequest, RecordActionsResponse};
 use headwater_rpc::Reason;
 use prost::Message;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -30,10 +30,15 @@ enum Read {
         event_id: String,
         reply: Reply,
     },
-    Refused(Status),
-    /// No more is read, for this reason; `None` where the client is done.
-    End(Option<Status>),
+    /// Under the id that the client gave it.
+    Refused {
+        event_id: String,
+        status: Status,
+    },
 }
+
+/// Why no more is read; `None` where the client is done or gone.
+type End = Option<Status>;
 
 impl<S: Store> Api<S> {
     pub(crate) fn record_all(
@@ -46,10 +51,10 @@ impl<S: Store> Api<S> {
         }
         let (sender, read) = mpsc::channel(self.shared.config.in_flight_per_stream);
         let failed = CancellationToken::new();
-        self.shared.calls.spawn(reading(self.clone(), requests, origin, sender, failed.clone()));
+        let reader = self.shared.calls.spawn(reading(self.clone(), requests, origin, sender, failed.clone()));
         // in work until the last answer is taken
         let in_work = self.shared.calls.token();
-        let answering = Some((Answering { read, index: 0, failed }, in_work));
+        let answering = Some((Answering { read, reader, index: 0, failed }, in_work));
         Ok(stream::unfold(answering, |answering| async {
             let (mut answering, in_work) = answering?;
             let answer = answering.next().await?;
@@ -66,61 +71,60 @@ async fn reading<S: Store>(
     origin: Origin,
     sender: mpsc::Sender<Read>,
     failed: CancellationToken,
-) {
+) -> End {
+    let idle = api.shared.config.stream_idle;
     let lanes = api.shared.lanes.view();
     let draining = api.shared.draining.clone().cancelled_owned();
     let failing = failed.cancelled();
     tokio::pin!(draining, failing);
     loop {
-        let next = tokio::select! {
+        // first the place, then the request: a client that takes no answers is not read on, and is as idle as one
+        // that sends nothing
+        let (place, request) = tokio::select! {
             biased;
-            () = &mut failing => Err(Some(refusal::because(Reason::StoreUnavailable))),
-            () = &mut draining => Err(Some(refusal::draining())),
+            () = &mut failing => return Some(refusal::because(Reason::StoreUnavailable)),
+            () = &mut draining => return Some(refusal::draining()),
             // who has gone is not read on: what is queued happens all the same
-            () = sender.closed() => return,
-            next = timeout(api.shared.config.stream_idle, requests.next()) => ended(next, api.shared.config.stream_idle),
+            () = sender.closed() => return None,
+            next = next(&sender, &mut requests, idle) => match next {
+                Ok(next) => next,
+                Err(end) => return end,
+            },
         };
-        let read = match next {
-            Err(reason) => Read::End(reason),
-            // a trace for each action: a stream may live for days
-            Ok(request) => {
-                let trace = TraceContext { sampled: origin.trace.sampled, ..TraceContext::root() };
-                match validate::record_action(request, api.arrival(Origin { trace, ..origin.clone() })) {
-                    Ok(action) => {
-                        let event_id = action.head.id.to_string();
-                        Read::Queued { event_id, reply: lanes.submit(action).await }
-                    }
-                    Err(status) => Read::Refused(status),
-                }
+        // a trace for each action: a stream may live for days
+        let trace = TraceContext { sampled: origin.trace.sampled, ..TraceContext::root() };
+        let given = request.event_id.clone();
+        place.send(match validate::record_action(request, api.arrival(Origin { trace, ..origin.clone() })) {
+            Ok(action) => {
+                let event_id = action.head.id.to_string();
+                Read::Queued { event_id, reply: lanes.submit(action).await }
             }
-        };
-        let end = matches!(read, Read::End(_));
-        if sender.send(read).await.is_err() || end {
-            return;
-        }
+            Err(status) => Read::Refused { event_id: given, status },
+        });
     }
 }
 
-type Next = Option<Result<RecordActionRequest, Status>>;
-
-/// The next request, or why there is none.
-fn ended(
-    next: Result<Next, tokio::time::error::Elapsed>,
+/// The next request and a place for its answer.
+async fn next<'a>(
+    sender: &'a mpsc::Sender<Read>,
+    requests: &mut (impl Stream<Item = Result<RecordActionRequest, Status>> + Unpin),
     idle: Duration,
-) -> Result<RecordActionRequest, Option<Status>> {
-    match next {
-        Ok(Some(Ok(request))) => Ok(request),
+) -> Result<(mpsc::Permit<'a, Read>, RecordActionRequest), End> {
+    let over =
+        |what: &str| Some(Status::deadline_exceeded(format!("{what} for {} s; open a new stream", idle.as_secs())));
+    let place = timeout(idle, sender.reserve()).await.map_err(|_| over("no answer was taken"))?;
+    let place = place.map_err(|_gone| None)?;
+    match timeout(idle, requests.next()).await {
+        Ok(Some(Ok(request))) => Ok((place, request)),
         Ok(Some(Err(status))) => Err(Some(status)),
         Ok(None) => Err(None),
-        Err(_) => Err(Some(Status::deadline_exceeded(format!(
-            "no request for {} s; open a new stream when there are some",
-            idle.as_secs()
-        )))),
+        Err(_) => Err(over("no request came")),
     }
 }
 
 struct Answering {
     read: mpsc::Receiver<Read>,
+    reader: JoinHandle<End>,
     index: i64,
     /// Tells the reader that the store has failed.
     failed: CancellationToken,
@@ -129,9 +133,14 @@ struct Answering {
 impl Answering {
     /// `Err` ends the stream.
     async fn next(&mut self) -> Option<Result<RecordActionsResponse, Status>> {
-        let (event_id, settled) = match self.read.recv().await? {
-            Read::End(reason) => return reason.map(Err),
-            Read::Refused(status) => (String::new(), Err(status)),
+        let Some(read) = self.read.recv().await else {
+            let end = (&mut self.reader).await;
+            return end
+                .unwrap_or_else(|_| Some(Status::internal("the stream ended unexpectedly; the logs say why")))
+                .map(Err);
+        };
+        let (event_id, settled) = match read {
+            Read::Refused { event_id, status } => (event_id, Err(status)),
             Read::Queued { event_id, reply } => {
                 (event_id, refusal::settled(reply.await.unwrap_or(Err(Failure::Unavailable))))
             }

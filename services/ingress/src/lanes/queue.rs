@@ -1,12 +1,18 @@
 //! The way into a lane.
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use headwater_proto::topics::USER_EVENTS;
 use headwater_stream::partition_for;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{
+    mpsc::{self, error::SendTimeoutError},
+    oneshot,
+};
 
 use crate::action::{Action, Answer};
 
@@ -22,7 +28,10 @@ pub(crate) enum Failure {
 /// Resolves when the action's transaction has ended. Dropping it changes nothing: the action is decided all the same.
 pub(crate) type Reply = oneshot::Receiver<Result<Answer, Failure>>;
 
-/// The lane's queue is full.
+/// How long an action by itself waits for room: well within a call's deadline, so that its answer is not late.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The lane's queue was full for too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full;
 
@@ -59,15 +68,16 @@ impl Lanes {
         (Self(entrances.into()), queues)
     }
 
-    /// For one action by itself; in the queue when this returns.
-    pub(crate) fn submit(&self, action: Action) -> Result<Reply, Full> {
+    /// For one action by itself; in the queue when this returns. Waits a little for room, in line with the streams:
+    /// they wait as long as it takes, and where a few are busy a lane is full most of the time.
+    pub(crate) async fn submit(&self, action: Action) -> Result<Reply, Full> {
         let lane = &self.0[self.lane(&action)];
         let (reply, answer) = oneshot::channel();
         let breaks = lane.breaks.load(Ordering::Acquire);
-        match lane.sender.try_send(Queued { action, breaks, reply }) {
-            Err(mpsc::error::TrySendError::Full(_)) => Err(Full),
+        match lane.sender.send_timeout(Queued { action, breaks, reply }, PATIENCE).await {
+            Err(SendTimeoutError::Timeout(_)) => Err(Full),
             // where the lane has ended the reply has too
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(answer),
+            Ok(()) | Err(SendTimeoutError::Closed(_)) => Ok(answer),
         }
     }
 

@@ -7,18 +7,21 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, StreamExt, stream};
+use futures::{FutureExt, StreamExt, future::join_all, stream};
 use headwater_proto::{Day, EventId, EventType, UserId, v1, v1::user_actions_server::UserActions};
 use headwater_stream::Positions;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::unconstrained,
+};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Request;
 use uuid::Uuid;
 
 use crate::{
     Config, SqliteStore, Store, StoreError,
-    action::Answer,
-    lanes::{Failure, Reply},
+    action::{Action, Answer},
+    lanes::{Failure, Lanes, Reply},
     outbox::{Lease, Outbox, OutboxRow, SentRow, Waiting},
     testing::{event_id, origin, reason, record, running_with, story},
     users::{Authentication, Credentials, Keys, Snapshot, User, Who, Writes},
@@ -130,6 +133,12 @@ fn one_lane(lane_capacity: usize) -> Config {
     Config { lanes: 1, lane_capacity, ..Config::default() }
 }
 
+/// All of them before a lane takes the first.
+async fn submit_all(lanes: &Lanes, actions: impl IntoIterator<Item = Action>) -> Vec<Reply> {
+    let submitted = join_all(actions.into_iter().map(|action| lanes.submit(action)));
+    unconstrained(submitted).await.into_iter().map(Result::unwrap).collect()
+}
+
 async fn outcome(reply: Reply) -> &'static str {
     match reply.await.unwrap() {
         Ok(Answer::Written(_)) => "written",
@@ -154,10 +163,10 @@ async fn what_waits_commits_together() {
     let store = Gated::open().await;
     let running = running_with(one_lane(8_192), store.clone()).await;
     let lanes = running.api.lanes();
-    let first = lanes.submit(record(0, "ada", EventType::UserLoggedIn)).unwrap();
+    let first = lanes.submit(record(0, "ada", EventType::UserLoggedIn)).await.unwrap();
     store.gate.add_permits(1);
     assert_eq!(outcome(first).await, "written");
-    let waiting: Vec<_> = (1..=200).map(|n| lanes.submit(record(n, "ada", EventType::UserLoggedIn)).unwrap()).collect();
+    let waiting = submit_all(lanes, (1..=200).map(|n| record(n, "ada", EventType::UserLoggedIn))).await;
     store.gate.add_permits(200);
     assert!(outcomes(waiting).await.iter().all(|outcome| *outcome == "written"));
     assert_eq!(store.groups(), [1, 200]);
@@ -168,10 +177,8 @@ async fn a_guilty_request_fails_alone() {
     let store = Gated::open().await;
     let running = running_with(one_lane(64), store.clone()).await;
     let users = ["ada", "bob", "ada", GUILTY, "ada", "eve", "ada"];
-    let replies: Vec<_> = (1..)
-        .zip(users)
-        .map(|(n, name)| running.api.lanes().submit(record(n, name, EventType::UserLoginFailed)).unwrap())
-        .collect();
+    let actions = (1..).zip(users).map(|(n, name)| record(n, name, EventType::UserLoginFailed));
+    let replies = submit_all(running.api.lanes(), actions).await;
     store.gate.add_permits(64);
     let expected = ["written", "written", "written", "data", "written", "written", "written"];
     assert_eq!(outcomes(replies).await, expected);
@@ -186,13 +193,12 @@ async fn a_failed_commit_fails_everything_that_was_queued_before_new_work() {
     store.down.store(true, Ordering::SeqCst);
     let view = lanes.view();
     // more than one group
-    let queued: Vec<_> = (0..700u32)
-        .map(|n| {
-            let mut action = record(0, "ada", EventType::UserLoggedIn);
-            action.head.id = EventId::from_bytes(u128::from(n).to_be_bytes());
-            lanes.submit(action).unwrap()
-        })
-        .collect();
+    let queued = (0..700u32).map(|n| {
+        let mut action = record(0, "ada", EventType::UserLoggedIn);
+        action.head.id = EventId::from_bytes(u128::from(n).to_be_bytes());
+        action
+    });
+    let queued = submit_all(lanes, queued).await;
     store.gate.add_permits(1);
     assert!(outcomes(queued).await.iter().all(|outcome| *outcome == "unavailable"));
     assert_eq!(store.groups().len(), 1, "the second group never reached the store");
@@ -201,7 +207,7 @@ async fn a_failed_commit_fails_everything_that_was_queued_before_new_work() {
     store.gate.add_permits(64);
     let behind = view.submit(record(1, "ada", EventType::UserLoggedIn)).await;
     assert_eq!(outcome(behind).await, "unavailable", "sent ahead of the answer to what failed");
-    let new = lanes.submit(record(2, "ada", EventType::UserLoggedIn)).unwrap();
+    let new = lanes.submit(record(2, "ada", EventType::UserLoggedIn)).await.unwrap();
     let newer = lanes.view().submit(record(3, "ada", EventType::UserLoggedOut)).await;
     assert_eq!(outcomes([new, newer]).await, ["written", "written"]);
     assert_eq!(story(&store, "ada").await, ["logged_in", "logged_out"]);
@@ -238,14 +244,18 @@ async fn a_full_lane_and_a_store_that_is_away_are_told() {
         tokio::spawn(async move { api.record_action(Request::new(request)).await })
     };
     let lanes = running.api.lanes();
-    let in_work = lanes.submit(record(1, "ada", EventType::UserLoggedIn)).unwrap();
+    let in_work = lanes.submit(record(1, "ada", EventType::UserLoggedIn)).await.unwrap();
     let queued = lanes.view().submit(record(2, "ada", EventType::UserLoggedIn)).await; // after the first was taken
+    tokio::time::pause(); // nothing but the call's patience goes on
     let refused = action("user.logged_in").await.unwrap().unwrap_err();
+    tokio::time::resume();
     assert_eq!((refused.code(), reason(&refused).as_str()), (tonic::Code::ResourceExhausted, "OVERLOADED"));
     let details = tonic_types::StatusExt::get_error_details(&refused);
     assert!(details.retry_info().is_some_and(|retry| retry.retry_delay.is_some()), "{details:?}");
-    store.gate.add_permits(2);
+    let patient = action("user.logged_in");
+    store.gate.add_permits(3);
     assert_eq!(outcomes([in_work, queued]).await, ["written", "written"]);
+    assert!(patient.await.unwrap().is_ok(), "there was room soon");
 
     store.down.store(true, Ordering::SeqCst);
     let request = v1::GetUserRequest { user_id: "ada".into() };

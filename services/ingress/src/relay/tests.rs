@@ -311,6 +311,21 @@ async fn the_relay_waits_while_the_embedded_broker_holds_too_much_unread() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn at_shutdown_what_is_committed_is_read_window_by_window_and_arrives() {
+    let rows = Rows::default();
+    let value = "v".repeat(100_000);
+    (1..=30).for_each(|id| rows.insert(id, row("ada", &value)));
+    let running = start(embedded(), rows.clone());
+    running.until("reading", || !rows.0.deleted.lock().unwrap().is_empty()).await;
+    running.shutdown.cancel();
+    let config = running.config.clone();
+    let Running { kafka: _kafka, relay, .. } = running;
+    tokio::time::timeout(DEADLINE, relay).await.expect("the relay ends").unwrap().unwrap();
+    assert!(rows.ids().is_empty(), "left: {:?}", rows.ids());
+    assert_eq!(read_topic(&config, USER_EVENTS.name).await.unwrap().len(), 30);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn at_shutdown_what_is_in_flight_arrives_and_is_deleted() {
     let rows = Rows::default();
     let (kafka, config) = embedded();

@@ -44,9 +44,10 @@ async fn every_way_to_get_it_wrong_is_told_in_connects_words() {
     let table: &[Wrong] = &[
         ("POST", GET_USER, &[JSON], r#"{"userId":"nobody"}"#, 404, "not_found", "no such user"),
         ("POST", GET_USER, &[JSON], r#"{"userId":"bad"}"#, 400, "invalid_argument", "user_id: must be good; context.ip: must be an ip"),
-        ("POST", GET_USER, &[JSON], r#"{"userId":7}"#, 400, "invalid_argument", "at line 1 column 11"),
+        ("POST", GET_USER, &[JSON], r#"{"userId":7}"#, 400, "invalid_argument", "body: has a value that does not fit its field, at line 1 column 11"),
+        ("POST", GET_USER, &[JSON], r#"{"userId":"a","user_id":"b"}"#, 400, "invalid_argument", "userId: is given twice"),
         ("POST", GET_USER, &[JSON], "{\n\"userId\":", 400, "invalid_argument", "line 2 column 9"),
-        ("POST", GET_USER, &[JSON], "", 400, "invalid_argument", "EOF"),
+        ("POST", GET_USER, &[JSON], "", 400, "invalid_argument", "body: is not JSON, at line 1 column 0"),
         ("POST", GET_USER, &[JSON, ("connect-protocol-version", "2")], "{}", 400, "invalid_argument", "connect-protocol-version"),
         ("POST", GET_USER, &[JSON, ("connect-timeout-ms", "soon")], "{}", 400, "invalid_argument", "connect-timeout-ms"),
         ("POST", GET_USER, &[JSON, ("content-encoding", "gzip")], "{}", 501, "unimplemented", "content-encoding"),
@@ -71,6 +72,10 @@ async fn every_way_to_get_it_wrong_is_told_in_connects_words() {
         let case = format!("{path} {headers:?} {body} -> {seen}");
         assert_eq!((seen_status, seen["code"].as_str()), (*status, Some(*code)), "{case}");
         assert!(seen["message"].as_str().unwrap_or_default().contains(message), "{case}");
+        if *status == 400 {
+            assert_eq!(seen["details"][0]["debug"]["reason"], "INVALID_FIELD", "{case}");
+            assert_eq!(seen["details"][1]["type"], "google.rpc.BadRequest", "{case}");
+        }
     }
 }
 
@@ -94,10 +99,21 @@ async fn details_travel_as_bytes_and_as_what_they_say() {
 }
 
 #[tokio::test]
+async fn a_value_that_does_not_fit_is_not_repeated() {
+    let running = Running::start(ServerConfig::default()).await;
+    for value in ["31415926", "31.5", "[31415926]", "true", r#"{"31415926":1}"#] {
+        let (status, body) = running.post("GetUser", format!(r#"{{"userId":{value}}}"#)).await;
+        assert_eq!((status, body["details"][1]["debug"]["fieldViolations"][0]["field"].as_str()), (400, Some("body")));
+        assert!(!body.to_string().contains("31"), "{body}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_over_one_mebibyte_is_413_and_one_of_exactly_that_is_read() {
     let running = Running::start(ServerConfig::default()).await;
     let (status, body) = running.post("RecordAction", vec![b' '; 2 << 20]).await;
     assert_eq!((status, body["code"].as_str()), (413, Some("out_of_range")), "{body}");
+    assert_eq!(body["details"][0]["debug"]["reason"], "INVALID_FIELD", "{body}");
     let mut fits = br#"{"eventId":"e"}"#.to_vec();
     fits.resize(1 << 20, b' ');
     assert_eq!(running.post("RecordAction", fits).await, (200, json!({"eventId": "e"})));

@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, time::Duration};
 use crate::api::{Running, soon};
 use futures::StreamExt as _;
 use headwater_proto::v1::{GetUserRequest, RecordActionRequest};
-use headwater_rpc::ServerConfig;
+use headwater_rpc::{RateLimit, ServerConfig};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
@@ -89,7 +89,8 @@ async fn with_no_room_left_calls_are_shed_in_either_protocol_and_health_still_an
 
 #[tokio::test]
 async fn a_client_above_its_rate_is_told_when_to_come_again() {
-    let running = Running::start(ServerConfig { rate_limit: NonZeroU32::new(1), ..Default::default() }).await;
+    let config = ServerConfig { rate_limit: NonZeroU32::new(1).map(RateLimit::new), ..Default::default() };
+    let (running, other_port) = (Running::start(config.clone()).await, Running::start(config).await);
     assert!(running.get_user("ada").await.is_ok());
     let status = running.get_user("ada").await.unwrap_err();
     let details = status.get_error_details();
@@ -98,6 +99,7 @@ async fn a_client_above_its_rate_is_told_when_to_come_again() {
         (Code::ResourceExhausted, "RATE_LIMITED")
     );
     assert!(details.retry_info().unwrap().retry_delay.is_some_and(|delay| delay <= Duration::from_secs(1)));
+    assert_eq!(other_port.get_user("ada").await.unwrap_err().code(), Code::ResourceExhausted, "one rate over all");
 }
 
 #[tokio::test]

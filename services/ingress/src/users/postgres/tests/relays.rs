@@ -45,7 +45,7 @@ impl Instance {
                 tokio::spawn(lane.run(CancellationToken::new()));
             }
             tokio::spawn(async move {
-                relay::run(store, kafka, SystemClock, committed, stop).await.unwrap();
+                Box::pin(relay::run(store, kafka, SystemClock, committed, stop)).await.unwrap();
                 let _ = done.send(());
             });
             api
