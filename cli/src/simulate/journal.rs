@@ -149,6 +149,8 @@ fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::simulate::plan::{Scenario, plan};
 
@@ -168,8 +170,9 @@ mod tests {
         outcomes.write_all(b"{\"eventId\":\"c\",").unwrap();
 
         // the clock of the file system may be too coarse to tell the two apart
-        let later = SystemTime::now() + std::time::Duration::from_secs(60);
-        File::options().append(true).open(journal.folder().join(PARAMETERS)).unwrap().set_modified(later).unwrap();
+        let parameters_of_2 = File::options().append(true).open(journal.folder().join(PARAMETERS)).unwrap();
+        let later = parameters_of_2.metadata().unwrap().modified().unwrap() + Duration::from_secs(60);
+        parameters_of_2.set_modified(later).unwrap();
         let record = Record::newest(&root).unwrap();
         assert_eq!((record.parameters, record.actions), (parameters(2), actions));
         let outcomes: Vec<_> =

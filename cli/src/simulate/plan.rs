@@ -151,7 +151,7 @@ impl<'a> Script<'a> {
     fn new(rng: &'a mut Rng, seed: u64, user: usize, label: Scenario, account: bool) -> Self {
         let user_id = format!("sim-{seed}-{user}");
         // half of the recorded users have no address: their notifications are skipped
-        let email = if account || user % 2 == 0 { format!("{user_id}@example.com") } else { String::new() };
+        let email = if account || user.is_multiple_of(2) { format!("{user_id}@example.com") } else { String::new() };
         let now = EPOCH + rng.i64(0..DAYS * 24 * HOUR);
         let home = ip(rng);
         Self { rng, user_id, email, label, account, now, home, actions: Vec::new(), sessions: 0 }

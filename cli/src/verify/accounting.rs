@@ -73,7 +73,7 @@ fn count(n: i64) -> usize {
 }
 
 /// `records`: ever written to user.events. The numbers must be of the whole life of the log.
-pub fn rows(scrape: &Scrape, target: &Target, expected: &Expected, records: i64) -> Vec<Row> {
+pub(crate) fn rows(scrape: &Scrape, target: &Target, expected: &Expected, records: i64) -> Vec<Row> {
     let of = |group| Counted::of(scrape, &group_id(target, group));
     let (analytics, notification) = (of(topics::ANALYTICS), of(topics::NOTIFICATION));
     let (fraud, status) = (of(topics::FRAUD), of(topics::ACCOUNT_STATUS));

@@ -10,7 +10,7 @@ const SESSION_TYPES: [&str; 2] = ["user.logged_in", "user.logged_out"];
 
 /// One session as ListSessions must show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Session {
+pub(crate) struct Session {
     pub started_at: i64,
     pub last_activity_at: i64,
     pub session_id: String,
@@ -22,7 +22,7 @@ pub struct Session {
 }
 
 #[derive(Debug, Default)]
-pub struct Activity {
+pub(crate) struct Activity {
     /// Days since the Unix epoch -> users.
     pub days: BTreeMap<i64, BTreeSet<String>>,
     /// "2026-01" -> users.
@@ -38,7 +38,7 @@ fn concerns_sessions(fact: &Fact) -> bool {
         || (!fact.session_id.is_empty() && fact.event_type != "user.login_failed")
 }
 
-pub fn activity(events: &BTreeMap<String, Vec<Fact>>, timeout: i64) -> Activity {
+pub(crate) fn activity(events: &BTreeMap<String, Vec<Fact>>, timeout: i64) -> Activity {
     let mut activity = Activity::default();
     for (user, events) in events {
         let mut by_session: BTreeMap<&str, Vec<&Fact>> = BTreeMap::new();
@@ -89,7 +89,7 @@ fn segments(session_id: &str, mut events: Vec<&Fact>, timeout: i64) -> Vec<Sessi
 
 impl Session {
     /// LOGOUT, TIMEOUT or OPEN, as of then.
-    pub fn end(&self, as_of: i64, timeout: i64) -> EndReason {
+    pub(crate) fn end(&self, as_of: i64, timeout: i64) -> EndReason {
         if self.logged_out {
             EndReason::Logout
         } else if as_of - self.last_activity_at > timeout {
@@ -102,7 +102,7 @@ impl Session {
 
 /// What GetSessionStats must answer for a day.
 #[derive(Debug, Default, PartialEq)]
-pub struct Stats {
+pub(crate) struct Stats {
     pub started: i64,
     pub ended_by_logout: i64,
     pub timed_out: i64,
@@ -112,7 +112,7 @@ pub struct Stats {
 }
 
 /// By day of start, against `as_of`.
-pub fn stats(activity: &Activity, day: i64, as_of: i64, timeout: i64) -> Stats {
+pub(crate) fn stats(activity: &Activity, day: i64, as_of: i64, timeout: i64) -> Stats {
     let mut stats = Stats::default();
     let mut lengths = Vec::new();
     let all = activity.sessions.values().flatten();

@@ -10,7 +10,7 @@ use crate::simulate::Action;
 
 /// What of a platform's settings decides what it makes of the log.
 #[derive(Debug, Clone, Copy)]
-pub struct Rules {
+pub(crate) struct Rules {
     /// Of sessions, in milliseconds.
     pub session_timeout: i64,
     /// A warning at every such failure in a row.
@@ -18,16 +18,16 @@ pub struct Rules {
 }
 
 /// (eventId, kind) of a notification.
-pub type Letter = (String, &'static str);
+pub(crate) type Letter = (String, &'static str);
 
 /// Who a notification goes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recipient {
+pub(crate) struct Recipient {
     pub user_id: String,
     pub email: String,
 }
 
-pub struct Expected {
+pub(crate) struct Expected {
     /// User -> its events in the order they were accepted.
     pub log: BTreeMap<String, Vec<Fact>>,
     pub accounts: BTreeMap<String, Account>,
@@ -40,13 +40,13 @@ pub struct Expected {
 
 impl Expected {
     /// Every announcement, with its user.
-    pub fn reports(&self) -> impl Iterator<Item = (&String, &Report)> {
+    pub(crate) fn reports(&self) -> impl Iterator<Item = (&String, &Report)> {
         self.risks.iter().flat_map(|(user, risk)| risk.reports.iter().map(move |report| (user, report)))
     }
 }
 
 /// `actions`: all that were accepted, each user's in order.
-pub fn expected(actions: &[Action], rules: Rules) -> Expected {
+pub(crate) fn expected(actions: &[Action], rules: Rules) -> Expected {
     let Facts { events, accounts } = facts(actions);
     let risks = events.iter().map(|(user, log)| (user.clone(), risk(log))).collect();
     let activity = activity(&events, rules.session_timeout);

@@ -7,7 +7,7 @@ use crate::simulate::{Action, Call};
 
 /// One event that must be on the log. Times are milliseconds since the Unix epoch; empty strings are absent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fact {
+pub(crate) struct Fact {
     pub event_id: String,
     pub event_type: String,
     pub user_id: String,
@@ -21,7 +21,7 @@ pub struct Fact {
 
 /// What GetUser must answer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Account {
+pub(crate) struct Account {
     pub email: String,
     pub last_ip: String,
     pub last_login_at: Option<i64>,
@@ -33,13 +33,13 @@ pub struct Account {
 
 /// Every user's events in the order of acceptance, and the accounts of those who registered.
 #[derive(Debug, Default)]
-pub struct Facts {
+pub(crate) struct Facts {
     pub events: BTreeMap<String, Vec<Fact>>,
     pub accounts: BTreeMap<String, Account>,
 }
 
 /// `actions`: all that were accepted, each user's in order.
-pub fn facts(actions: &[Action]) -> Facts {
+pub(crate) fn facts(actions: &[Action]) -> Facts {
     let mut facts = Facts::default();
     let mut failures: HashMap<&str, i32> = HashMap::new();
     for action in actions {
@@ -111,7 +111,7 @@ impl Account {
 }
 
 /// As the log carries it.
-pub fn read(envelope: EventEnvelope) -> Fact {
+pub(crate) fn read(envelope: EventEnvelope) -> Fact {
     let payload = envelope.payload.unwrap_or_default();
     let occurred_at = envelope.occurred_at.and_then(|at| Millis::try_from(at).ok());
     let failures = match envelope.detail {

@@ -28,11 +28,11 @@ struct Line {
 
 /// Every letter written since, and how often.
 #[derive(Debug, Default)]
-pub struct Letters(BTreeMap<(String, String), (Recipient, usize)>);
+pub(crate) struct Letters(BTreeMap<(String, String), (Recipient, usize)>);
 
 impl Letters {
     /// Of every instance's log. A line that a dying process left half written was never delivered.
-    pub fn read(folder: &Path, since: Millis) -> Result<Self, Error> {
+    pub(crate) fn read(folder: &Path, since: Millis) -> Result<Self, Error> {
         let failed =
             |source| Error::Io { what: format!("cannot read the notifications in {}", folder.display()), source };
         let mut letters = Self::default();
@@ -59,7 +59,7 @@ impl Letters {
     }
 
     /// `possible_duplicates`: how often a letter may have been written twice, by the platform's own count.
-    pub fn rows(mut self, expected: &Expected, possible_duplicates: usize) -> [Row; 2] {
+    pub(crate) fn rows(mut self, expected: &Expected, possible_duplicates: usize) -> [Row; 2] {
         let mut letters = Row::new("notifications");
         let written: usize = self.0.values().map(|(_, times)| times).sum();
         let mut repeats = Row {

@@ -17,7 +17,7 @@ use crate::{Error, Target};
 
 /// What user.events holds.
 #[derive(Debug, Default)]
-pub struct Log {
+pub(crate) struct Log {
     /// Where each user's events are.
     users: BTreeMap<String, UserLog>,
     /// Partitions whose oldest records are no longer kept.
@@ -37,12 +37,12 @@ struct UserLog {
 }
 
 impl Log {
-    pub fn records(&self) -> i64 {
+    pub(crate) fn records(&self) -> i64 {
         self.ends.values().sum()
     }
 
     /// Reads the whole topic; contents are compared on the way, so that they need not be kept.
-    pub async fn read(target: &Target, expected: &Arc<Expected>) -> Result<Self, Error> {
+    pub(crate) async fn read(target: &Target, expected: &Arc<Expected>) -> Result<Self, Error> {
         let known = Known::of(expected.clone());
         let fold = move |log: &mut Self, record: &Record<'_>| log.add(record, &known);
         Ok(scan_topic(&target.kafka(), USER_EVENTS.name, Self::default(), fold).await?)
@@ -70,7 +70,7 @@ impl Log {
     }
 
     /// `straight`: ids that were written a second time past the ingress, after everything else.
-    pub fn rows(self, expected: &Expected, straight: &HashSet<&str>) -> Vec<Row> {
+    pub(crate) fn rows(self, expected: &Expected, straight: &HashSet<&str>) -> Vec<Row> {
         let mut events = Row { differences: self.altered, ..Row::new("events on the log") };
         let mut order = Row::new("users whose events are in order");
         let mut verdicts = Row::new("verdicts on the log");

@@ -6,11 +6,11 @@ use super::facts::Fact;
 const WINDOW: i64 = 24 * 3_600_000;
 const MINUTE: i64 = 60_000;
 /// Lowest first.
-pub const LEVELS: [(i32, &str); 3] =
+pub(crate) const LEVELS: [(i32, &str); 3] =
     [(30, "user.flagged"), (50, "user.password_reset_required"), (70, "user.suspended")];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Match {
+pub(crate) struct Match {
     pub rule: &'static str,
     pub points: i32,
     pub matched_at: i64,
@@ -20,7 +20,7 @@ pub struct Match {
 
 /// One announced action, as ListFraudReports must show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
+pub(crate) struct Report {
     pub report_id: String,
     pub trigger: String,
     pub action: &'static str,
@@ -35,13 +35,13 @@ pub struct Report {
 }
 
 #[derive(Debug, Default)]
-pub struct Risk {
+pub(crate) struct Risk {
     pub matches: Vec<Match>,
     pub reports: Vec<Report>,
 }
 
 impl Risk {
-    pub fn score(&self) -> i32 {
+    pub(crate) fn score(&self) -> i32 {
         self.matches.iter().map(|m| m.points).sum()
     }
 
@@ -61,7 +61,7 @@ impl Risk {
 type Placed<'a> = (i64, usize, &'a Fact);
 
 /// `log`: one user's events in log order, each id once.
-pub fn risk(log: &[Fact]) -> Risk {
+pub(crate) fn risk(log: &[Fact]) -> Risk {
     let mut risk = Risk::default();
     let mut announced: BTreeSet<&'static str> = BTreeSet::new();
     let mut kept: Vec<Placed> = Vec::new();

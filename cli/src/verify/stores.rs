@@ -51,7 +51,10 @@ where
     answers.into_iter().collect()
 }
 
-pub async fn active_users(expected: &Expected, mut client: AnalyticsClient<Channel>) -> Result<[Row; 2], Status> {
+pub(crate) async fn active_users(
+    expected: &Expected,
+    mut client: AnalyticsClient<Channel>,
+) -> Result<[Row; 2], Status> {
     let mut days = Row::new("daily active users");
     for (&day, users) in &expected.activity.days {
         let day = Day::from_epoch_days(day as i32).to_string();
@@ -84,7 +87,7 @@ pub async fn active_users(expected: &Expected, mut client: AnalyticsClient<Chann
     Ok([days, months])
 }
 
-pub async fn session_stats(
+pub(crate) async fn session_stats(
     expected: &Expected,
     mut client: AnalyticsClient<Channel>,
     timeout: i64,
@@ -115,7 +118,11 @@ pub async fn session_stats(
 /// Start, session id, segment, last activity, end, end reason, events.
 type Shown = (Option<i64>, String, i32, Option<i64>, Option<i64>, EndReason, i32);
 
-pub async fn sessions(expected: &Expected, client: AnalyticsClient<Channel>, timeout: i64) -> Result<Row, Status> {
+pub(crate) async fn sessions(
+    expected: &Expected,
+    client: AnalyticsClient<Channel>,
+    timeout: i64,
+) -> Result<Row, Status> {
     let mut row = Row::new("sessions");
     // the last moment of the traffic: some sessions are still open
     let all = expected.activity.sessions.values().flatten();
@@ -158,7 +165,7 @@ async fn sessions_of(mut client: AnalyticsClient<Channel>, user: &str, as_of: i6
 /// Score, level and matches: when, which rule, its points and evidence.
 type Profile = (i32, RiskLevel, Vec<(Option<i64>, String, i32, Vec<String>)>);
 
-pub async fn profiles(expected: &Expected, client: FraudClient<Channel>) -> Result<Row, Status> {
+pub(crate) async fn profiles(expected: &Expected, client: FraudClient<Channel>) -> Result<Row, Status> {
     let mut row = Row::new("risk profiles");
     let ask = |user: &String| {
         let (mut client, user_id) = (client.clone(), user.clone());
@@ -198,7 +205,7 @@ fn found_profile(found: GetRiskProfileResponse) -> Profile {
 /// User, trigger, action, score, rules, evidence and when.
 type Reported = (String, String, String, i32, Vec<String>, Vec<String>, Option<i64>);
 
-pub async fn reports(expected: &Expected, mut client: FraudClient<Channel>) -> Result<Row, Status> {
+pub(crate) async fn reports(expected: &Expected, mut client: FraudClient<Channel>) -> Result<Row, Status> {
     let mut row = Row::new("fraud reports");
     let mut found: BTreeMap<String, FraudReport> = BTreeMap::new();
     let mut request = ListFraudReportsRequest { page_size: PAGE, ..ListFraudReportsRequest::default() };
@@ -230,7 +237,7 @@ fn reported(found: FraudReport) -> Reported {
     (found.user_id, found.event_id, found.action, found.score, rules, found.evidence_event_ids, decided_at)
 }
 
-pub async fn accounts(expected: &Expected, client: UserActionsClient<Channel>) -> Result<Row, Status> {
+pub(crate) async fn accounts(expected: &Expected, client: UserActionsClient<Channel>) -> Result<Row, Status> {
     let mut row = Row::new("accounts");
     let ask = |user: &String| {
         let (mut client, user_id) = (client.clone(), user.clone());
