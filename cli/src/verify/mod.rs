@@ -97,7 +97,7 @@ fn accepted(record: &Record) -> Result<Vec<Action>, Error> {
     if let Some(first) = unanswered.first() {
         return Err(Error::Failed(format!(
             "the journal in {} has {} actions without an answer, the first {}: nobody knows if they were accepted; \
-             simulate again with the same seed",
+             simulate anew on a fresh platform",
             record.folder.display(),
             unanswered.len(),
             first.event_id

@@ -25,7 +25,7 @@ pub(crate) struct Report {
     pub trigger: String,
     pub action: &'static str,
     pub score: i32,
-    /// Standing when it was announced, sorted.
+    /// Those with a match standing when it was announced, each once, sorted.
     pub rules: Vec<&'static str>,
     /// What they rest on, by time.
     pub evidence: Vec<String>,
@@ -46,9 +46,8 @@ impl Risk {
     }
 
     fn rules(&self) -> Vec<&'static str> {
-        let mut rules: Vec<_> = self.matches.iter().map(|m| m.rule).collect();
-        rules.sort_unstable();
-        rules
+        let rules: BTreeSet<_> = self.matches.iter().map(|m| m.rule).collect();
+        rules.into_iter().collect()
     }
 
     fn evidence(&self) -> Vec<String> {
