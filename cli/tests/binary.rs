@@ -64,6 +64,11 @@ fn whose_fault_it_is_shows_in_the_exit_code_and_the_message_says_what_to_do() {
         (&["serve", "ingress"], &[KAFKA], 2, "ingress needs DATABASE_URL"),
         (&["serve", "ingress"], &[KAFKA, ("DATABASE_URL", "postgres://db")], 2, "no adapter for PostgreSQL yet"),
         (&["up"], &[("MONGODB_URI", "mongodb://db")], 2, "no adapter for MongoDB yet"),
+        (&["simulate"], &[], 2, "no `headwater up` runs in this folder"),
+        (&["simulate", "--late", "5"], &[], 2, "must be a share like 5% or 0.05"),
+        (&["simulate", "--scenario", "norml"], &[], 2, "possible values: normal, takeover, stuffing, travel"),
+        (&["simulate", "--admin-port", "1"], &[KAFKA], 3, "no metrics at http://127.0.0.1:1/metrics"),
+        (&["verify"], &[KAFKA], 2, "no journal in var/simulate: run `headwater simulate` first"),
         (&["topics", "apply"], &[], 2, "KAFKA_BROKERS is not set"),
         (&["topics", "apply"], &[KAFKA], 3, NO_BROKER),
     ];

@@ -4,6 +4,8 @@ mod accounting;
 mod activity;
 mod expected;
 mod facts;
+#[cfg(test)]
+mod laws;
 mod letters;
 mod log;
 mod quiet;
