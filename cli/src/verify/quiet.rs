@@ -86,7 +86,10 @@ mod tests {
 
     #[test]
     fn who_is_behind_is_told_by_group_with_the_partitions() {
-        let standing = |group: &str, partition, next, end| (group.to_owned(), PartitionLag { partition, next, end });
+        let standing = |group: &str, partition, next, end| {
+            let lag = PartitionLag { partition, committed: Some(next), start: 0, end, first_unread_at: None };
+            (group.to_owned(), lag)
+        };
         let standings =
             [standing("a", 0, 5, 5), standing("b", 0, 5, 7), standing("b", 1, 0, 0), standing("b", 2, 1, 2)];
         assert_eq!(laggards(&standings), "b, 3 records behind in partitions [0, 2]");
