@@ -42,6 +42,16 @@ pub enum Error {
     Ended { who: String },
     #[error("{who} panicked; the log says where")]
     Panicked { who: String },
+    /// A part of the platform, or all of it, does not answer.
+    #[error("{what}")]
+    Unreachable {
+        what: String,
+        #[source]
+        source: BoxError,
+    },
+    /// A check that did not hold; what and why is in the text.
+    #[error("{0}")]
+    Failed(String),
     #[error("not ready after {seconds} s: {waiting}")]
     NotReady { seconds: u64, waiting: String },
 }
@@ -49,6 +59,10 @@ pub enum Error {
 impl Error {
     pub(crate) fn service(who: impl Into<String>, source: impl Into<BoxError>) -> Self {
         Self::Service { who: who.into(), source: source.into() }
+    }
+
+    pub(crate) fn unreachable(what: impl Into<String>, source: impl Into<BoxError>) -> Self {
+        Self::Unreachable { what: what.into(), source: source.into() }
     }
 
     /// 1 failed, 2 usage or configuration, 3 a dependency unreachable.
@@ -66,6 +80,9 @@ impl Error {
     }
 
     fn is_unreachable(&self) -> bool {
+        if matches!(self, Self::Unreachable { .. }) {
+            return true;
+        }
         let broker = |cause: &headwater_stream::Error| cause.is_unreachable();
         let store = |cause: &headwater_ingress::OpenError| cause.is_unreachable();
         self.causes().any(|cause| cause.downcast_ref().is_some_and(broker) || cause.downcast_ref().is_some_and(store))

@@ -5,14 +5,19 @@ mod error;
 mod groups;
 mod ports;
 mod roles;
+mod scrape;
 mod serve;
 pub mod settings;
 mod signals;
+pub mod simulate;
+mod target;
 mod topics;
 pub mod up;
+pub mod verify;
 
 pub use error::Error;
 pub use roles::Role;
+pub use target::{Broker, Target};
 pub use up::Platform;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -51,6 +56,10 @@ enum Verb {
         #[arg(required = true, value_name = "ROLE")]
         roles: Vec<Role>,
     },
+    /// Drive a running platform with labelled traffic, and write down what was sent and answered.
+    Simulate(simulate::Arguments),
+    /// Hold a running platform against what must have come of the newest simulation.
+    Verify,
     /// Print the effective settings and where each comes from.
     Config,
     /// Print each consumer group: its members, what each owns, offsets and lag.
@@ -87,6 +96,8 @@ fn run(cli: Cli) -> Result<(), Error> {
             Verb::Up => up::run(settings).await,
             Verb::Serve { roles } => serve::run(settings, roles).await,
             Verb::Groups(options) => groups::run(options, &settings).await,
+            Verb::Simulate(arguments) => simulate::run(arguments, &settings).await,
+            Verb::Verify => verify::run(&settings).await,
             Verb::Topics { verb } => topics::run(verb, &settings).await,
             Verb::Config => Ok(()),
         }

@@ -78,6 +78,11 @@ fn whose_fault_it_is_shows_in_the_exit_code_and_the_message_says_what_to_do() {
         (&["serve", "ingress"], &[KAFKA, ("DATABASE_URL", "mysql://db")], 2, "DATABASE_URL: must be a PostgreSQL URL"),
         (&["up"], &[("MONGODB_URI", "mongodb://db")], 2, "no adapter for MongoDB yet"),
         (&["up"], NO_POSTGRES, 3, "PostgreSQL at 127.0.0.1:1 cannot be used; see that it runs there"),
+        (&["simulate"], &[], 2, "no `headwater up` runs in this folder"),
+        (&["simulate", "--late", "5"], &[], 2, "must be a share like 5% or 0.05"),
+        (&["simulate", "--scenario", "norml"], &[], 2, "possible values: normal, takeover, stuffing, travel"),
+        (&["simulate", "--admin-port", "1"], &[KAFKA], 3, "no metrics at http://127.0.0.1:1/metrics"),
+        (&["verify"], &[KAFKA], 2, "no journal in var/simulate: run `headwater simulate` first"),
         (&["topics", "apply"], &[], 2, "KAFKA_BROKERS is not set"),
         (&["topics", "apply"], &[KAFKA], 3, NO_BROKER),
     ];

@@ -30,11 +30,12 @@ pub const RPC_STATUS: &str = "rpc.response.status_code";
 
 // the consumer, beside the outcomes above
 
-/// Counter: records that were in flight when their partition was handed over, lost or given up, so that the next owner
-/// may apply them a second time; by [`GROUP`].
+/// Counter: records that were in flight when their partition was handed over, lost or given up, or finished beyond one
+/// that was not, so that they come to the next owner a second time; by [`GROUP`].
 pub const CONSUMER_POSSIBLE_DUPLICATES: &str = "headwater.consumer.possible_duplicates";
 /// Counter: times that partitions were handed over, by [`GROUP`] and [`REASON`]: clean (drained and committed),
-/// undrained, uncommitted (the broker refused), lost (taken away first). Only after a clean one nothing comes twice.
+/// undrained, uncommitted (the broker refused), lost (taken away first). After a clean one only what was counted in
+/// [`CONSUMER_POSSIBLE_DUPLICATES`] comes twice.
 pub const CONSUMER_HAND_OVERS: &str = "headwater.consumer.hand_overs";
 /// Gauge: partitions that this consumer owns, by [`GROUP`] and [`INSTANCE`].
 pub const CONSUMER_PARTITIONS: &str = "headwater.consumer.partitions";

@@ -119,6 +119,12 @@ impl Ledger {
         self.partitions.get(&partition).map_or(0, |partition| partition.window.len())
     }
 
+    /// How many of them are finished: whoever begins at the frontier gets them again.
+    pub(crate) fn finished_ahead(&self, partition: i32) -> usize {
+        let window = self.partitions.get(&partition).map(|partition| &partition.window);
+        window.map_or(0, |window| window.iter().filter(|entry| entry.finished).count())
+    }
+
     /// The partitions owned, ascending.
     pub(crate) fn partitions(&self) -> impl Iterator<Item = i32> {
         self.partitions.keys().copied()
@@ -183,7 +189,9 @@ mod tests {
                 let expected = open.first().copied().unwrap_or(offsets[offsets.len() - 1] + 1);
                 prop_assert_eq!(ledger.frontier(0), Some(expected));
                 prop_assert!(ledger.frontier(0) >= before);
-                prop_assert_eq!(ledger.behind(0), offsets.iter().filter(|&&offset| offset >= expected).count());
+                let ahead = offsets.iter().filter(|&&offset| offset >= expected);
+                prop_assert_eq!(ledger.behind(0), ahead.clone().count());
+                prop_assert_eq!(ledger.finished_ahead(0), ahead.filter(|offset| !open.contains(offset)).count());
                 before = ledger.frontier(0);
             }
         }

@@ -193,10 +193,7 @@ impl<W: Work> Context<W> {
         let mut state = self.state();
         state.withdraw(&partitions);
         let deadline = if lost { Instant::now() } else { Instant::now() + self.drain };
-        let left = state.drain(&partitions, deadline);
-        if left > 0 {
-            state.books.outcomes.possible_duplicates(left);
-        }
+        let left = state.let_go(&partitions, deadline);
         let ledger = &state.books.ledger;
         let frontiers = partitions.iter().filter_map(|&partition| Some((partition, ledger.frontier(partition)?)));
         let frontiers: Vec<_> = frontiers.collect();

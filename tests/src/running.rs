@@ -49,8 +49,13 @@ impl Logged {
 
 impl Running {
     pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
         let folder = std::env::temp_dir().join(format!("headwater-{}", EventId::new(SystemClock.now())));
-        let settings = Settings { notification_dir: folder.clone(), ..Settings::default() }.on_free_ports();
+        let mut settings = Settings { notification_dir: folder.clone(), ..Settings::default() }.on_free_ports();
+        change(&mut settings);
         let platform = Platform::start(settings).await.expect("the platform starts");
         Self { platform, http: reqwest::Client::new(), folder }
     }
@@ -59,6 +64,10 @@ impl Running {
     pub async fn stop(self) {
         self.platform.stop().await;
         std::fs::remove_dir_all(self.folder).expect("the notifications of this test");
+    }
+
+    pub fn platform(&self) -> &Platform {
+        &self.platform
     }
 
     pub fn actions(&self) -> UserActionsClient<Channel> {

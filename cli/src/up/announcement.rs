@@ -3,22 +3,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::{Error, up::Platform};
-
-/// In the working folder: where a running `up` is, for the tools that look at it.
-const PATH: &str = "var/up.json";
+use crate::{
+    Error,
+    target::{PATH, Target},
+};
 
 /// The file, for as long as this value lives. After a kill it stays behind; its pid tells.
 pub(crate) struct Announcement(PathBuf);
 
 impl Announcement {
-    pub(crate) fn write(platform: &Platform) -> Result<Self, Error> {
-        let kafka = json!({ "bootstrap": platform.bootstrap(), "embedded": platform.is_embedded() });
-        let facts = json!({ "pid": std::process::id(), "kafka": kafka, "addresses": platform.addresses() });
+    pub(crate) fn write(target: &Target) -> Result<Self, Error> {
         let path = PathBuf::from(PATH);
-        replace(&path, &facts).map_err(|source| Error::Io { what: format!("cannot write {PATH}"), source })?;
+        replace(&path, target).map_err(|source| Error::Io { what: format!("cannot write {PATH}"), source })?;
         Ok(Self(path))
     }
 }
@@ -47,12 +45,14 @@ pub(crate) fn announced() -> Result<Option<Announced>, Error> {
 }
 
 /// Readers see the old file or the new one, never a part.
-fn replace(path: &Path, facts: &Value) -> io::Result<()> {
+fn replace(path: &Path, target: &Target) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
     let beside = path.with_extension("json.new");
-    fs::write(&beside, format!("{facts:#}\n"))?;
+    let mut text = serde_json::to_vec_pretty(target)?;
+    text.push(b'\n');
+    fs::write(&beside, text)?;
     fs::rename(beside, path)
 }
 

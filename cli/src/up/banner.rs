@@ -1,8 +1,6 @@
 //! What `up` prints once everything is ready.
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
 use super::{Addresses, Platform};
-use crate::settings::Settings;
+use crate::{settings::Settings, target::reachable};
 
 pub(crate) fn render(platform: &Platform) -> String {
     text(platform.settings(), platform.addresses(), platform.bootstrap(), platform.is_embedded())
@@ -68,17 +66,10 @@ Ctrl-C stops it.
     )
 }
 
-/// Where a caller on this machine reaches a listener on every address.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port()),
-        _ => address,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn printed(host: &str, embedded: bool) -> String {

@@ -25,7 +25,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Error> {
         platform = Platform::start(settings) => platform?,
         () = asked.cancelled() => return Ok(()),
     };
-    let _announced = Announcement::write(&platform)?;
+    let _announced = Announcement::write(&platform.target())?;
     // whoever reads it may be gone; the platform runs all the same
     let _ = std::io::stdout().write_all(banner::render(&platform).as_bytes());
     until(asked, platform).await

@@ -15,10 +15,11 @@ use super::{
     services::{Services, Surroundings},
 };
 use crate::{
-    Error, Role,
+    Error, Role, Target,
     ports::Ports,
     roles,
     settings::{RateLimit, Settings},
+    target::Broker,
 };
 
 /// How long a start may take. The embedded parts need a few seconds, a real broker at most a rebalance.
@@ -149,6 +150,12 @@ impl Platform {
 
     pub fn is_embedded(&self) -> bool {
         self.embedded.is_some()
+    }
+
+    /// For tools that drive or verify it.
+    pub fn target(&self) -> Target {
+        let kafka = Broker { bootstrap: self.bootstrap().to_owned(), embedded: self.is_embedded() };
+        Target::new(Some(std::process::id()), kafka, self.addresses, &self.settings)
     }
 
     pub fn settings(&self) -> &Settings {

@@ -67,10 +67,7 @@ impl<W: Work> PollLoop<'_, W> {
     fn skip_to(&mut self, partition: i32, start: i64) -> KafkaResult<()> {
         let mut state = self.state();
         state.withdraw(&[partition]);
-        let left = state.drain(&[partition], Instant::now() + self.config.drain);
-        if left > 0 {
-            state.books.outcomes.possible_duplicates(left);
-        }
+        state.let_go(&[partition], Instant::now() + self.config.drain);
         state.revoke(&[partition]);
         if let Some(positions) = &self.config.positions {
             positions.restart(partition, start);

@@ -169,6 +169,17 @@ impl<W: Work> State<W> {
         self.breaker.as_ref().is_some_and(Breaker::is_open)
     }
 
+    /// Ends what is in flight there, as [`State::drain`], and counts what will come a second time: what is left, and
+    /// what is finished beyond a record that only waited, because no commit can tell of it.
+    pub(crate) fn let_go(&mut self, partitions: &[i32], deadline: Instant) -> usize {
+        let left = self.drain(partitions, deadline);
+        let ahead = partitions.iter().map(|&partition| self.books.ledger.finished_ahead(partition)).sum::<usize>();
+        if left + ahead > 0 {
+            self.books.outcomes.possible_duplicates(left + ahead);
+        }
+        left
+    }
+
     /// Waits until nothing of these partitions is in flight, at most until the deadline; how many records are left.
     /// What cannot end before something that is down is up again is not waited for.
     pub(crate) fn drain(&mut self, partitions: &[i32], deadline: Instant) -> usize {

@@ -50,10 +50,7 @@ impl<W: Work> PollLoop<'_, W> {
         let mut state = self.state();
         let owned: Vec<i32> = state.books.ledger.partitions().collect();
         state.withdraw(&owned);
-        let left = state.drain(&owned, Instant::now() + self.config.drain);
-        if left > 0 {
-            state.books.outcomes.possible_duplicates(left);
-        }
+        let left = state.let_go(&owned, Instant::now() + self.config.drain);
         let ledger = &state.books.ledger;
         let frontiers: Vec<(i32, i64)> =
             owned.iter().filter_map(|&partition| Some((partition, ledger.frontier(partition)?))).collect();

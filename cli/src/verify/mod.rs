@@ -1,0 +1,186 @@
+//! `headwater verify`: the whole platform against what must have come of a journal, by a reference that shares no code
+//! with the services.
+mod accounting;
+mod activity;
+mod expected;
+mod facts;
+#[cfg(test)]
+mod laws;
+mod letters;
+mod log;
+mod quiet;
+mod risk;
+mod stores;
+mod table;
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    io::Write as _,
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use headwater_otel::names;
+use headwater_proto::{
+    Millis, topics,
+    v1::{analytics_client::AnalyticsClient, fraud_client::FraudClient, user_actions_client::UserActionsClient},
+};
+use headwater_stream::reader::scan_topic;
+use tonic::{Code, Status};
+
+pub(crate) use facts::Fact;
+pub use table::{Row, Table};
+
+use crate::{
+    Error, Target,
+    scrape::Scrape,
+    settings::Settings,
+    simulate::{Action, Audience, Outcome, ROOT, Record, Repeat},
+};
+use expected::{Expected, Rules, expected};
+use letters::Letters;
+use log::Log;
+
+/// In seconds since the Unix epoch.
+const PROCESS_START: &str = "process_start_time_seconds";
+
+pub(crate) async fn run(settings: &Settings) -> Result<(), Error> {
+    let record = Record::newest(Path::new(ROOT))?;
+    let target = Target::find(settings)?;
+    Audience::Stderr.tell(format_args!("journal: {}", record.folder.display()));
+    let table = verify(&target, &record, Audience::Stderr).await?;
+    // whoever reads it may be gone
+    let _ = write!(std::io::stdout(), "{table}");
+    match table.differences() {
+        0 => Ok(()),
+        n => Err(Error::Failed(format!("the platform differs from its journal in {n} places"))),
+    }
+}
+
+/// Waits until every consumer has finished, then compares everything.
+pub async fn verify(target: &Target, record: &Record, audience: Audience) -> Result<Table, Error> {
+    if !target.built_in_rules {
+        let told = "verify knows the built-in fraud rules only: run the platform without HEADWATER_FRAUD_RULES";
+        return Err(Error::Usage(told.to_owned()));
+    }
+    let accepted = accepted(record)?;
+    quiet::until_quiet(target, audience).await?;
+
+    let timeout = target.session_timeout_millis;
+    let rules = Rules {
+        session_timeout: timeout,
+        login_warning_threshold: i32::try_from(target.login_warning_threshold).unwrap_or(i32::MAX),
+    };
+    let expected = Arc::new(expected(&accepted, rules));
+    let log = Log::read(target, &expected).await?;
+    let (records, first_at) = (log.records(), log.first_at);
+    let straight = record.outcomes.iter().filter(|line| line.outcome == Outcome::Straight);
+    let straight: HashSet<&str> = straight.map(|line| line.event_id.as_str()).collect();
+    let mut rows = log.rows(&expected, &straight);
+
+    rows.extend(stores(target, &expected, timeout).await?);
+    let scrape = Scrape::of(&reqwest::Client::new(), target.addresses.admin).await?;
+    rows.extend(letters(target, record, &expected, &scrape)?);
+    rows.extend(dead_letters(target).await?);
+    rows.extend(counted(target, &expected, &scrape, records, first_at));
+    Ok(Table(rows))
+}
+
+/// Everything the ingress acknowledged, in the order of the plan.
+fn accepted(record: &Record) -> Result<Vec<Action>, Error> {
+    let mut answers: BTreeMap<&str, bool> = BTreeMap::new();
+    for line in &record.outcomes {
+        let acknowledged = line.outcome == Outcome::Acknowledged;
+        *answers.entry(&line.event_id).or_default() |= acknowledged;
+    }
+    let unanswered: Vec<_> = record.actions.iter().filter(|a| !answers.contains_key(a.event_id.as_str())).collect();
+    if let Some(first) = unanswered.first() {
+        return Err(Error::Failed(format!(
+            "the journal in {} has {} actions without an answer, the first {}: nobody knows if they were accepted; \
+             simulate anew on a fresh platform",
+            record.folder.display(),
+            unanswered.len(),
+            first.event_id
+        )));
+    }
+    let is_accepted = |action: &&Action| answers[action.event_id.as_str()];
+    Ok(record.actions.iter().filter(is_accepted).cloned().collect())
+}
+
+/// The events of actions that are to be written a second time past the ingress.
+pub(crate) fn repeated_facts(actions: &[Action]) -> Vec<Fact> {
+    let straight = actions.iter().filter(|action| action.repeat == Some(Repeat::Straight));
+    let straight: HashSet<&str> = straight.map(|action| action.event_id.as_str()).collect();
+    let facts = facts::facts(actions).events.into_values().flatten();
+    facts.filter(|fact| straight.contains(fact.event_id.as_str())).collect()
+}
+
+async fn stores(target: &Target, expected: &Expected, timeout: i64) -> Result<Vec<Row>, Error> {
+    let addresses = &target.addresses;
+    let of = |who: &'static str, address: SocketAddr| {
+        move |status: Status| match status.code() {
+            Code::Unavailable | Code::DeadlineExceeded => Error::unreachable(format!("{who} at {address}"), status),
+            _ => Error::service(format!("{who} at {address}"), status),
+        }
+    };
+    let analytics = AnalyticsClient::new(Target::channel(addresses.analytics)?);
+    let fraud = FraudClient::new(Target::channel(addresses.fraud)?);
+    let ingress = UserActionsClient::new(Target::channel(addresses.ingress)?);
+    let (of_analytics, of_fraud) = (of("analytics", addresses.analytics), of("fraud", addresses.fraud));
+    let mut rows = Vec::new();
+    rows.extend(stores::active_users(expected, analytics.clone()).await.map_err(of_analytics)?);
+    rows.push(stores::session_stats(expected, analytics.clone(), timeout).await.map_err(of_analytics)?);
+    rows.push(stores::sessions(expected, analytics, timeout).await.map_err(of_analytics)?);
+    rows.push(stores::profiles(expected, fraud.clone()).await.map_err(of_fraud)?);
+    rows.push(stores::reports(expected, fraud).await.map_err(of_fraud)?);
+    let accounts = stores::accounts(expected, ingress).await;
+    rows.push(accounts.map_err(of("the ingress", addresses.ingress))?);
+    Ok(rows)
+}
+
+fn letters(target: &Target, record: &Record, expected: &Expected, scrape: &Scrape) -> Result<Vec<Row>, Error> {
+    let Some(folder) = &target.notifications else {
+        let note = "not compared: notifications go to a webhook".to_owned();
+        return Ok(vec![Row { note, ..Row::new("notifications") }]);
+    };
+    // of this traffic: since it began, or since its platform did
+    let began = millis(record.began_at);
+    let since = process_start(scrape).map_or(began, |start| start.min(began));
+    let possible = scrape.sum(names::NOTIFICATION_POSSIBLE_DUPLICATES, &[]).unwrap_or_default();
+    Ok(Letters::read(folder, since)?.rows(expected, possible as usize).into())
+}
+
+fn millis(at: SystemTime) -> Millis {
+    let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Millis::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn process_start(scrape: &Scrape) -> Option<Millis> {
+    scrape.sum(PROCESS_START, &[]).map(|seconds| Millis::from_millis((seconds * 1_000.0) as i64))
+}
+
+async fn dead_letters(target: &Target) -> Result<Vec<Row>, Error> {
+    let mut row = Row::new("dead letters");
+    for topic in quiet::GROUPS.map(|group| group.dead_letters.name) {
+        let count = |found: &mut usize, _: &headwater_stream::Record<'_>| *found += 1;
+        let found = scan_topic(&target.kafka(), topic, 0, count).await?;
+        row.found += found;
+        row.check(topic, &0, &found);
+    }
+    Ok(vec![row])
+}
+
+/// The process's numbers say something of the log only if it has read all of it: then it is as old as the log.
+fn counted(target: &Target, expected: &Expected, scrape: &Scrape, records: i64, first_at: Option<i64>) -> Vec<Row> {
+    let start = process_start(scrape).map(Millis::as_millis);
+    let covers = start.zip(first_at).is_some_and(|(start, first)| start <= first);
+    let group = quiet::group_id(target, topics::FRAUD);
+    let has_consumers = scrape.sum(names::CONSUMER_OUTCOMES, &[(names::GROUP, &group)]).is_some();
+    if covers && has_consumers {
+        return accounting::rows(scrape, target, expected, records);
+    }
+    let note = "not compared: no process has counted all of it".to_owned();
+    vec![Row { note, ..Row::new("records ended") }]
+}
