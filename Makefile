@@ -46,6 +46,7 @@ lint: ## formats, clippy, licences and bans of dependencies, the contract
 	@.ci/suite 'cargo machete' cargo machete
 	@.ci/suite 'cargo deny' cargo deny --workspace --locked check bans licenses sources
 	@.ci/suite clippy cargo clippy --workspace --all-targets --release --locked -- -D warnings
+	@.ci/suite 'clippy, the tests on a real kafka' cargo clippy -p headwater-stream --test native --release --locked -- -D warnings
 
 fmt: ## formats Rust and protobuf
 	@deploy/tools install buf

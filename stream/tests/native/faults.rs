@@ -17,7 +17,7 @@ async fn survives(what: &str, harm: impl AsyncFnOnce()) {
     let produced = healed.elapsed();
     let seen = log.distinct();
     eventually("the consumers go on", async || log.distinct(), |distinct| *distinct > seen).await;
-    println!(
+    eprintln!(
         "{what}: after healing the producer went on within {produced:.1?}, consumers within {:.1?}",
         healed.elapsed()
     );
@@ -32,7 +32,7 @@ async fn survives(what: &str, harm: impl AsyncFnOnce()) {
     eventually("lag 0", lag, |lag| *lag == 0).await;
     stage.ready().await;
     assert_complete_and_in_order(&log.all(), total);
-    println!(
+    eprintln!(
         "{what}: {total} records, {} of them twice, all well {:.1?} after healing",
         log.all().len() - total,
         healed.elapsed()

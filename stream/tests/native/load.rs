@@ -40,7 +40,7 @@ impl Load {
                 let records = values.iter().map(|(key, value)| OutboundRecord {
                     topic,
                     key: key.as_bytes(),
-                    value: value.as_bytes(),
+                    value: Some(value.as_bytes()),
                     headers: &[],
                     timestamp: None,
                     partition: None,

@@ -14,6 +14,7 @@ const INSTANCE: &str = "HEADWATER_TEST_INSTANCE";
 /// Not a test by itself: the process that the next test kills. It says what it has done and how many partitions its
 /// metric shows.
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::print_stdout, reason = "the process that started this one reads it")]
 async fn member_of_another_process() {
     let (Ok(topic), Ok(instance)) = (std::env::var(TOPIC), std::env::var(INSTANCE)) else { return };
     metrics();
@@ -93,7 +94,7 @@ async fn the_partitions_of_a_killed_process_move_to_the_others_and_show_there() 
     let killed = Instant::now();
     drop(two); // kill -9
     eventually("half each", async || members(&stage).await, |seen| *seen == share(&["1", "3"], 6)).await;
-    println!("one of three killed: its partitions moved within {:.1?}", killed.elapsed());
+    eprintln!("one of three killed: its partitions moved within {:.1?}", killed.elapsed());
     let both = async || (shown(&one), shown(&three));
     eventually("the metrics show it", both, |(one, three)| one == "6" && three == "6").await;
 
@@ -103,5 +104,5 @@ async fn the_partitions_of_a_killed_process_move_to_the_others_and_show_there() 
     let total = load.stop().await;
     // what the killed one did and did not say is done again by others: nothing is missing
     eventually("everything is done", async || log.distinct(), |distinct| *distinct == total).await;
-    println!("one of three killed, one added: {total} records, {} twice", log.all().len() - total);
+    eprintln!("one of three killed, one added: {total} records, {} twice", log.all().len() - total);
 }

@@ -20,7 +20,7 @@ async fn write(stage: &Stage, values: &[&str]) {
     let records = values.iter().map(|value| OutboundRecord {
         topic,
         key: b"ann",
-        value: value.as_bytes(),
+        value: Some(value.as_bytes()),
         headers: &[],
         timestamp: None,
         partition: Some(3),
