@@ -7,10 +7,12 @@ use std::{
 };
 
 use rdkafka::{
-    Message as _, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer as _},
+    ClientContext, Message as _, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _, ConsumerContext},
     error::KafkaError,
+    types::RDKafkaErrorCode,
 };
+use tracing::warn;
 
 use crate::{Error, KafkaConfig, Position, Record};
 
@@ -106,21 +108,34 @@ pub(crate) async fn off_the_runtime<T: Send + 'static>(
     }
 }
 
+/// To reach the end of a partition is what a reader is for, and no trouble to be told of.
+pub(crate) struct Reading;
+
+impl ClientContext for Reading {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            warn!(%error, reason, "a reader has trouble with its broker; it keeps trying");
+        }
+    }
+}
+
+impl ConsumerContext for Reading {}
+
 /// A client that never joins the group whose name it carries. Its calls block.
 pub(crate) struct Reader {
-    client: BaseConsumer,
+    client: BaseConsumer<Reading>,
     brokers: String,
 }
 
 impl Reader {
     /// `group_id`: whose committed offsets are asked for.
     pub(crate) fn open(kafka: &KafkaConfig, group_id: &str) -> Result<Self, Error> {
-        let client = kafka.reader(group_id).create();
+        let client = kafka.reader(group_id).create_with_context(Reading);
         let client = client.map_err(|source| Error::Client { client: "reader", source })?;
         Ok(Self { client, brokers: kafka.brokers.clone() })
     }
 
-    pub(crate) fn client(&self) -> &BaseConsumer {
+    pub(crate) fn client(&self) -> &BaseConsumer<Reading> {
         &self.client
     }
 

@@ -1,11 +1,14 @@
 //! Hashing and verifying, away from the async threads and never more at once than there are cores.
-use std::{num::NonZero, sync::Arc, thread::available_parallelism};
+use std::{num::NonZero, sync::Arc, thread::available_parallelism, time::Duration};
 
 use argon2::{
     Algorithm, Argon2, Params, Version,
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
-use tokio::sync::Semaphore;
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::Semaphore,
+};
 
 use crate::fields::Password;
 
@@ -20,10 +23,32 @@ const DUMMY_HASH: &str =
 
 #[derive(Clone)]
 pub(crate) struct Passwords {
+    threads: Arc<Threads>,
     /// Who works, at most the cores.
     working: Arc<Semaphore>,
     /// Who works or waits, at most so many that the last of them is still answered in time.
     admitted: Arc<Semaphore>,
+}
+
+/// One per core, kept: an allocator holds on to the 19 MiB that each thread has once worked in, and over all of the
+/// process's blocking threads that would come to gigabytes.
+struct Threads(Option<Runtime>);
+
+impl Threads {
+    fn new(cores: usize) -> Self {
+        let mut threads = Builder::new_current_thread();
+        let threads = threads.thread_name("passwords").max_blocking_threads(cores).thread_keep_alive(Duration::MAX);
+        Self(Some(threads.build().expect("a runtime without drivers asks nothing of the system")))
+    }
+}
+
+impl Drop for Threads {
+    /// A runtime must not be waited for in another one.
+    fn drop(&mut self) {
+        if let Some(threads) = self.0.take() {
+            threads.shutdown_background();
+        }
+    }
 }
 
 /// Too many passwords wait.
@@ -34,7 +59,11 @@ impl Passwords {
     /// Beyond `waiting` hashes or verifications that wait, more are refused.
     pub(crate) fn new(waiting: usize) -> Self {
         let cores = available_parallelism().map_or(1, NonZero::get);
-        Self { working: Arc::new(Semaphore::new(cores)), admitted: Arc::new(Semaphore::new(cores + waiting)) }
+        Self {
+            threads: Arc::new(Threads::new(cores)),
+            working: Arc::new(Semaphore::new(cores)),
+            admitted: Arc::new(Semaphore::new(cores + waiting)),
+        }
     }
 
     /// As a PHC string with a salt of its own.
@@ -63,7 +92,8 @@ impl Passwords {
         let admitted = self.admitted.clone().try_acquire_owned().map_err(|_| Busy)?;
         let working = self.working.clone().acquire_owned().await.map_err(|_| Busy)?;
         // the permits go along: who no longer waits for the work has not ended it
-        let done = tokio::task::spawn_blocking(move || {
+        let threads = self.threads.0.as_ref().expect("only drop takes the threads");
+        let done = threads.spawn_blocking(move || {
             let _permits = (admitted, working);
             work()
         });
