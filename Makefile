@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up build test lint fmt tools clean
+.PHONY: help up build test faults lint fmt tools clean
 
 # outside the checkout, so that a fresh clone builds only what has changed
 CARGO_TARGET_DIR ?= $(HOME)/.cache/headwater/target
@@ -10,7 +10,7 @@ export CARGO_TARGET_DIR
 export PATH := $(shell deploy/tools path):$(PATH)
 
 # of the parts that tests bring up; PostgreSQL's own user must reach it, so not below a home folder
-test: export HEADWATER_NATIVE_DIR ?= /var/tmp/headwater-test-$(shell id -u)
+test faults: export HEADWATER_NATIVE_DIR ?= /var/tmp/headwater-test-$(shell id -u)
 
 # a machine may have the pinned toolchain under the name "stable" only: then that one, instead of a download
 PINNED := $(shell sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
@@ -30,13 +30,18 @@ build: ## the program, in $(CARGO_TARGET_DIR)/release/headwater
 	cargo build --release --locked
 
 # one profile for programs and tests, clippy's build scripts included: librdkafka is compiled once
-test: lint ## everything that must pass, a line per suite; brings up a PostgreSQL and a Kafka for it, and takes them down
+test: lint ## everything that must pass, a line per suite; brings up a PostgreSQL for it, and takes it down
 	@deploy/tools install grpcurl
-	@.ci/suite 'postgres and kafka' deploy/native/stack up postgres kafka
-	@trap 'deploy/native/stack down' EXIT; eval "$$(deploy/native/stack env postgres kafka)"; \
-	export HEADWATER_TEST_DATABASE_URL=$$DATABASE_URL HEADWATER_TEST_KAFKA=$$KAFKA_BROKERS; unset DATABASE_URL KAFKA_BROKERS; \
-	.ci/suite tests cargo test --workspace --release --locked --no-fail-fast; \
-	.ci/suite 'tests on a real kafka' cargo test -p headwater-stream --release --locked --test native
+	@.ci/suite postgres deploy/native/stack up postgres
+	@trap 'deploy/native/stack down' EXIT; eval "$$(deploy/native/stack env postgres)"; \
+	export HEADWATER_TEST_DATABASE_URL=$$DATABASE_URL; unset DATABASE_URL; \
+	.ci/suite tests cargo test --workspace --release --locked --no-fail-fast
+
+faults: ## the consumers and producers on a real Kafka that is killed and frozen: brings it up, and takes it down
+	@.ci/suite kafka deploy/native/stack up kafka
+	@trap 'deploy/native/stack down' EXIT; eval "$$(deploy/native/stack env kafka)"; \
+	export HEADWATER_TEST_KAFKA=$$KAFKA_BROKERS; unset KAFKA_BROKERS; \
+	.ci/suite faults cargo test -p headwater-stream --release --locked --test native
 
 lint: ## formats, clippy, licences and bans of dependencies, the contract
 	@deploy/tools install buf cargo-deny cargo-machete
