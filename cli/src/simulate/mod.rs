@@ -6,7 +6,7 @@ mod plan;
 mod progress;
 mod straight;
 
-use std::{fmt, io::Write as _, path::Path, sync::Arc, time::Duration};
+use std::{collections::HashSet, fmt, io::Write as _, path::Path, sync::Arc, time::Duration};
 
 use clap::Args;
 use headwater_otel::names;
@@ -16,7 +16,8 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-pub use journal::{Journal, Line, Outcome, Record};
+pub use drive::call;
+pub use journal::{Journal, Line, Outcome, Poison, Record};
 pub use plan::{Action, Call, Parameters, Repeat, Scenario, plan};
 pub use progress::Audience;
 
@@ -94,6 +95,8 @@ pub struct Summary {
     /// Written past the ingress.
     pub straight: usize,
     pub rejected: usize,
+    /// Acknowledged or rejected only when they were sent again: an earlier answer was lost or put off.
+    pub unknown: usize,
     pub first_rejection: Option<String>,
     pub elapsed: Duration,
 }
@@ -118,6 +121,7 @@ impl Summary {
             Outcome::Acknowledged => self.acknowledged += 1,
             Outcome::Repeated => self.repeated += 1,
             Outcome::Straight => self.straight += 1,
+            Outcome::Unknown => self.unknown += 1,
             Outcome::Rejected => {
                 self.rejected += 1;
                 self.first_rejection.get_or_insert_with(|| format!("{event_id}: {reason}"));
@@ -132,7 +136,7 @@ impl fmt::Display for Summary {
         let rate = self.acknowledged as f64 / seconds.max(0.001);
         writeln!(f, "{} of {} actions acknowledged in {seconds:.1} s ({rate:.0}/s)", self.acknowledged, self.actions)?;
         writeln!(f, "{} repeats answered as duplicates, {} written straight to Kafka", self.repeated, self.straight)?;
-        write!(f, "{} rejected, {} not answered", self.rejected, self.unanswered())
+        write!(f, "{} rejected, {} not answered, {} answered only later", self.rejected, self.unanswered(), self.unknown)
     }
 }
 
@@ -159,6 +163,7 @@ pub async fn simulate(
     let mut sync = interval(SYNC);
     sync.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut some = Vec::with_capacity(ANSWERS);
+    let mut unknown = HashSet::new();
     loop {
         tokio::select! {
             n = answered.recv_many(&mut some, ANSWERS) => {
@@ -167,6 +172,9 @@ pub async fn simulate(
                 }
                 let before = summary.acknowledged + summary.rejected;
                 for Answer { index, outcome, reason } in some.drain(..) {
+                    if outcome == Outcome::Unknown && !unknown.insert(index) {
+                        continue;
+                    }
                     let event_id = &actions[index].event_id;
                     journal.write(event_id, outcome, &reason)?;
                     summary.count(event_id, outcome, &reason);

@@ -8,6 +8,7 @@ mod facts;
 mod laws;
 mod letters;
 mod log;
+mod poison;
 mod quiet;
 mod risk;
 mod stores;
@@ -27,7 +28,6 @@ use headwater_proto::{
     Millis, topics,
     v1::{analytics_client::AnalyticsClient, fraud_client::FraudClient, user_actions_client::UserActionsClient},
 };
-use headwater_stream::reader::scan_topic;
 use tonic::{Code, Status};
 
 pub(crate) use facts::Fact;
@@ -74,7 +74,7 @@ pub async fn verify(target: &Target, record: &Record, audience: Audience) -> Res
         login_warning_threshold: i32::try_from(target.login_warning_threshold).unwrap_or(i32::MAX),
     };
     let expected = Arc::new(expected(&accepted, rules));
-    let log = Log::read(target, &expected).await?;
+    let log = Log::read(target, &expected, &record.poison).await?;
     let (records, first_at) = (log.records(), log.first_at);
     let straight = record.outcomes.iter().filter(|line| line.outcome == Outcome::Straight);
     let straight: HashSet<&str> = straight.map(|line| line.event_id.as_str()).collect();
@@ -83,7 +83,7 @@ pub async fn verify(target: &Target, record: &Record, audience: Audience) -> Res
     rows.extend(stores(target, &expected, timeout).await?);
     let scrape = Scrape::of(&reqwest::Client::new(), target.addresses.admin).await?;
     rows.extend(letters(target, record, &expected, &scrape)?);
-    rows.extend(dead_letters(target).await?);
+    rows.push(poison::dead_letters(target, &record.poison).await?);
     rows.extend(counted(target, &expected, &scrape, records, first_at));
     Ok(Table(rows))
 }
@@ -91,7 +91,7 @@ pub async fn verify(target: &Target, record: &Record, audience: Audience) -> Res
 /// Everything the ingress acknowledged, in the order of the plan.
 fn accepted(record: &Record) -> Result<Vec<Action>, Error> {
     let mut answers: BTreeMap<&str, bool> = BTreeMap::new();
-    for line in &record.outcomes {
+    for line in record.outcomes.iter().filter(|line| line.outcome != Outcome::Unknown) {
         let acknowledged = line.outcome == Outcome::Acknowledged;
         *answers.entry(&line.event_id).or_default() |= acknowledged;
     }
@@ -159,17 +159,6 @@ fn millis(at: SystemTime) -> Millis {
 
 fn process_start(scrape: &Scrape) -> Option<Millis> {
     scrape.sum(PROCESS_START, &[]).map(|seconds| Millis::from_millis((seconds * 1_000.0) as i64))
-}
-
-async fn dead_letters(target: &Target) -> Result<Vec<Row>, Error> {
-    let mut row = Row::new("dead letters");
-    for topic in quiet::GROUPS.map(|group| group.dead_letters.name) {
-        let count = |found: &mut usize, _: &headwater_stream::Record<'_>| *found += 1;
-        let found = scan_topic(&target.kafka(), topic, 0, count).await?;
-        row.found += found;
-        row.check(topic, &0, &found);
-    }
-    Ok(vec![row])
 }
 
 /// The process's numbers say something of the log only if it has read all of it: then it is as old as the log.
