@@ -136,7 +136,13 @@ impl fmt::Display for Summary {
         let rate = self.acknowledged as f64 / seconds.max(0.001);
         writeln!(f, "{} of {} actions acknowledged in {seconds:.1} s ({rate:.0}/s)", self.acknowledged, self.actions)?;
         writeln!(f, "{} repeats answered as duplicates, {} written straight to Kafka", self.repeated, self.straight)?;
-        write!(f, "{} rejected, {} not answered, {} answered only later", self.rejected, self.unanswered(), self.unknown)
+        write!(
+            f,
+            "{} rejected, {} not answered, {} answered only later",
+            self.rejected,
+            self.unanswered(),
+            self.unknown
+        )
     }
 }
 

@@ -6,7 +6,6 @@ use headwater_stream::{Record, dead_letter_header, reader::scan_topic};
 use super::{quiet, table::Row};
 use crate::{Error, Target, simulate::Poison};
 
-
 /// A letter may lie there twice, where its consumer died before its offset was committed.
 pub(crate) async fn dead_letters(target: &Target, poison: &BTreeSet<Poison>) -> Result<Row, Error> {
     let mut row = Row::new("dead letters");
@@ -17,7 +16,8 @@ pub(crate) async fn dead_letters(target: &Target, poison: &BTreeSet<Poison>) -> 
         row.check(format_args!("letters without an origin in {topic}"), &0, &strange);
         let found: BTreeSet<Poison> = found.into_iter().flatten().collect();
         for origin in poison.union(&found) {
-            let place = format_args!("{topic}: of partition {}, offset {}", origin.partition, origin.offset).to_string();
+            let place =
+                format_args!("{topic}: of partition {}, offset {}", origin.partition, origin.offset).to_string();
             row.compare(place, poison.contains(origin).then_some(()), found.contains(origin).then_some(()));
         }
     }
@@ -26,5 +26,8 @@ pub(crate) async fn dead_letters(target: &Target, poison: &BTreeSet<Poison>) -> 
 
 fn origin(letter: &Record<'_>) -> Option<Poison> {
     let number = |name| std::str::from_utf8(letter.headers.get(name)?).ok();
-    Some(Poison { partition: number(dead_letter_header::PARTITION)?.parse().ok()?, offset: number(dead_letter_header::OFFSET)?.parse().ok()? })
+    Some(Poison {
+        partition: number(dead_letter_header::PARTITION)?.parse().ok()?,
+        offset: number(dead_letter_header::OFFSET)?.parse().ok()?,
+    })
 }

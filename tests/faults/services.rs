@@ -1,0 +1,113 @@
+//! The services of the platform, each a process with ports of its own, on the parts of one row.
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result};
+use headwater_cli::up::Addresses;
+
+use crate::{
+    rows::Row,
+    stack::Stack,
+    supervisor::{Launch, free_port},
+};
+
+/// Where the parts are, as the services see them, and what of them belongs to this row.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts {
+    /// Of its databases.
+    pub name: String,
+    pub brokers: String,
+    /// Of its consumer groups.
+    pub suffix: String,
+    /// The row's database of the ingress.
+    pub database: String,
+    /// Where databases are made and dropped.
+    pub administration: String,
+    /// The row's database of the consumers.
+    pub documents: String,
+}
+
+impl Parts {
+    pub(crate) async fn of(stack: &Stack, name: &str) -> Result<Self> {
+        let named = |url: &str| {
+            let (server, _) = url.rsplit_once('/').with_context(|| format!("no database in the URL of {name}"))?;
+            Ok::<_, anyhow::Error>(format!("{server}/{name}"))
+        };
+        let administration = stack.address("postgres", "DATABASE_URL").await?;
+        Ok(Self {
+            name: name.to_owned(),
+            brokers: stack.address("kafka", "KAFKA_BROKERS").await?,
+            suffix: format!("-{}", name.replace('_', "-")),
+            database: named(&administration)?,
+            documents: named(&stack.address("mongo", "MONGODB_URI").await?)?,
+            administration,
+        })
+    }
+}
+
+/// Name and role of every process.
+const SERVICES: [(&str, &str); 6] = [
+    ("ingress", "ingress"),
+    ("analytics", "analytics"),
+    ("fraud", "fraud"),
+    ("notification-1", "notification"),
+    ("notification-2", "notification"),
+    ("notification-3", "notification"),
+];
+/// Shares the relay with the first, which has all the calls.
+const SECOND_INGRESS: (&str, &str) = ("ingress-2", "ingress");
+
+/// How to start each, and where the doors of the platform are.
+pub(crate) fn launches(row: &Row, parts: &Parts, folder: &Path) -> (Vec<Launch>, Addresses) {
+    let second = row.two_ingresses.then_some(SECOND_INGRESS);
+    let launches: Vec<Launch> =
+        SERVICES.into_iter().chain(second).map(|(name, role)| launch(name, role, parts, folder)).collect();
+    let at = |name: &str, variable: &str| {
+        let launch = launches.iter().find(|launch| launch.name == name);
+        let port = launch.and_then(|launch| launch.environment.iter().find(|(key, _)| key == variable));
+        let port = port.and_then(|(_, port)| port.parse().ok()).expect("every process has its ports");
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+    };
+    let addresses = Addresses {
+        ingress: at("ingress", "INGRESS_GRPC_PORT"),
+        http: at("ingress", "HTTP_PORT"),
+        analytics: at("analytics", "ANALYTICS_GRPC_PORT"),
+        fraud: at("fraud", "FRAUD_GRPC_PORT"),
+        admin: at("ingress", "ADMIN_PORT"),
+    };
+    (launches, addresses)
+}
+
+fn launch(name: &str, role: &str, parts: &Parts, folder: &Path) -> Launch {
+    let admin = free_port();
+    let mut environment = vec![
+        ("KAFKA_BROKERS", parts.brokers.clone()),
+        ("HEADWATER_GROUP_SUFFIX", parts.suffix.clone()),
+        ("HEADWATER_INSTANCE", name.to_owned()),
+        ("ADMIN_PORT", admin.to_string()),
+        ("RUST_LOG", "info".to_owned()),
+    ];
+    let ports: &[&str] = match role {
+        "ingress" => &["INGRESS_GRPC_PORT", "HTTP_PORT"],
+        "analytics" => &["ANALYTICS_GRPC_PORT"],
+        "fraud" => &["FRAUD_GRPC_PORT"],
+        _ => &[],
+    };
+    environment.extend(ports.iter().map(|variable| (*variable, free_port().to_string())));
+    match role {
+        "ingress" => environment.push(("DATABASE_URL", parts.database.clone())),
+        _ => environment.push(("MONGODB_URI", parts.documents.clone())),
+    }
+    if role == "notification" {
+        environment.push(("HEADWATER_NOTIFICATION_DIR", folder.join("notifications").display().to_string()));
+    }
+    Launch {
+        name: name.to_owned(),
+        arguments: vec!["serve".to_owned(), role.to_owned()],
+        environment: environment.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        admin,
+        folder: folder.to_owned(),
+    }
+}
