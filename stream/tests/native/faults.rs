@@ -37,9 +37,19 @@ async fn survives(what: &str, harm: impl AsyncFnOnce()) {
         log.all().len() - total,
         healed.elapsed()
     );
+    let told = Instant::now();
     for member in members {
         member.stop().await;
     }
+    let count = |name, client| metric(name, &[client]);
+    eprintln!(
+        "{what}: both stopped in {:.1?}; began anew at the bootstrap addresses: {} consumers, {} producers; {} rebuilt, {} abandoned",
+        told.elapsed(),
+        count(names::CLIENT_BOOTSTRAPS, "consumer"),
+        count(names::CLIENT_BOOTSTRAPS, "producer"),
+        metric(names::CLIENT_REBUILDS, &[]),
+        metric(names::CLIENT_ABANDONED, &[])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,6 +31,8 @@ const STACK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/native/stack
 const BROKERS: &str = "HEADWATER_TEST_KAFKA";
 /// A rebalance on a real broker takes a session, and a broker's start some seconds.
 const DEADLINE: Duration = Duration::from_secs(90);
+/// An idle member, whatever became of its broker (SPEC.md).
+const STOP: Duration = Duration::from_secs(5);
 /// What the tests do to the one broker, they do one after the other.
 static BROKER: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
@@ -147,7 +149,9 @@ impl Member {
     async fn stop(self) {
         assert!(!self.run.is_finished(), "it ended by itself: {:?}", self.run.await);
         self.stop.cancel();
+        let told = Instant::now();
         tokio::time::timeout(DEADLINE, self.run).await.expect("the run ends in time").unwrap().unwrap();
+        assert!(told.elapsed() < STOP, "an idle member took {:?} to stop", told.elapsed());
     }
 }
 
