@@ -1,10 +1,10 @@
 //! The traffic of a row, driven by `simulate` while the fault is on.
-use std::{fs, path::PathBuf, time::Duration};
+use std::{collections::HashSet, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use headwater_cli::{
     Target,
-    simulate::{Audience, Parameters, Record, Scenario, simulate},
+    simulate::{Audience, Parameters, Record, Repeat, Scenario, simulate},
 };
 use tokio::task::JoinHandle;
 
@@ -26,13 +26,21 @@ pub(crate) struct Load {
 impl Load {
     /// Every kind of traffic, some of it late and some of it twice.
     pub(crate) fn start(target: &Target, root: PathBuf, events: usize, seed: u64) -> Self {
+        Self::begin(target, root, events, seed, Some(RATE))
+    }
+
+    /// The same, as fast as it is answered.
+    pub(crate) fn burst(target: &Target, root: PathBuf, events: usize, seed: u64) -> Self {
+        Self::begin(target, root, events, seed, None)
+    }
+
+    fn begin(target: &Target, root: PathBuf, events: usize, seed: u64, rate: Option<f64>) -> Self {
         let scenarios = vec![Scenario::Normal, Scenario::Takeover, Scenario::Stuffing, Scenario::Travel];
         let parameters = Parameters { events, seed, scenarios, late: 0.05, duplicates: 0.02 };
         let journal = root.join(seed.to_string());
         let (target, into) = (target.clone(), root.clone());
-        let run = tokio::spawn(async move {
-            simulate(&target, &into, &parameters, Some(RATE), Audience::Nobody).await?.checked()
-        });
+        let run =
+            tokio::spawn(async move { simulate(&target, &into, &parameters, rate, Audience::Nobody).await?.checked() });
         Self { run, root, journal, actions: events }
     }
 
@@ -61,6 +69,13 @@ impl Load {
     fn answered(&self) -> usize {
         let text = fs::read_to_string(self.journal.join("outcomes.jsonl")).unwrap_or_default();
         text.lines().filter(|line| line.contains("\"acknowledged\"")).count()
+    }
+
+    /// Events that it writes to the log once more itself, at its end.
+    pub(crate) fn written_twice(&self) -> Result<HashSet<String>> {
+        let actions = Record::read(self.journal.clone())?.actions.into_iter();
+        let straight = actions.filter(|action| action.repeat == Some(Repeat::Straight));
+        Ok(straight.map(|action| action.event_id).collect())
     }
 
     /// All of it, once everything is acknowledged and the outbox is empty.

@@ -4,16 +4,20 @@
 //! `HEADWATER_FAULT_ROWS` names rows to run in full, like `1,7b`, or `matrix` for all but the longest; unset, those that
 //! belong to `make test` run short. `HEADWATER_FAULT_SEED` chooses other traffic. Arguments select among the rows as
 //! they do among tests.
+mod apart;
 mod load;
+mod proxy;
 mod recovery;
 mod rows;
 mod scene;
 mod selection;
 mod services;
 mod stack;
+mod storm;
 mod supervisor;
 mod table;
 mod wait;
+mod webhook;
 
 use std::{io::Write as _, panic::AssertUnwindSafe, process::ExitCode, time::Duration};
 
@@ -65,6 +69,8 @@ async fn run() -> Result<bool> {
             Verdict::NotRun(_) => "ignored",
         };
         writeln!(out, "{word} ({:.0} s)", start.elapsed().as_secs_f64())?;
+        line.notes.iter().try_for_each(|note| writeln!(out, "  {note}"))?;
+        line.reasons().try_for_each(|reason| writeln!(out, "  {}", reason.replace('\n', "\n  ")))?;
         lines.push(line);
     }
     writeln!(out, "\n{}", Matrix(&lines))?;
@@ -108,6 +114,7 @@ async fn harm(row: &Row, fault: Fault, length: Length, seed: u64, run: &str) -> 
 
 fn judge(end: End, line: &mut Line, reasons: &mut Vec<String>) {
     line.peak = end.peak;
+    line.notes = end.notes;
     line.seconds = Some(end.recovery.as_secs_f64());
     if end.recovery > RECOVERY {
         reasons.push(format!("it took longer than {RECOVERY:?} to recover"));

@@ -1,11 +1,11 @@
 //! What a row plays on: the real parts with nothing in them, every service as a process, the load, and what is seen.
-use std::{fs, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use headwater_cli::{
     Broker, Target,
     settings::Settings,
-    simulate::{Audience, Record},
+    simulate::{Audience, Poison, Record},
     up::Addresses,
     verify::{Table, verify},
 };
@@ -15,13 +15,16 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
 use tokio::time::Instant;
 
 use crate::{
-    load::Load,
+    apart::Apart,
+    load::{Load, RATE},
+    proxy::Proxy,
     recovery::recovered,
-    rows::Row,
+    rows::{Row, Stage},
     services::{self, Parts},
     stack::Stack,
     supervisor::Process,
     wait::until,
+    webhook::Webhook,
 };
 
 /// Of a broker that has just been told to forget its topics.
@@ -47,11 +50,18 @@ pub(crate) struct Scene {
     pub load: Load,
     /// Journals beside that of the load.
     pub records: Vec<Record>,
+    /// What was spoilt on purpose.
+    pub poison: BTreeSet<Poison>,
     /// What must not be, told at the end.
     pub complaints: Vec<String>,
+    /// What is worth telling.
+    pub notes: Vec<String>,
     pub seed: u64,
-    pub folder: PathBuf,
     processes: Vec<Process>,
+    proxies: Vec<Proxy>,
+    webhook: Option<Webhook>,
+    // the last: nothing above outlives the parts
+    _apart: Option<Apart>,
 }
 
 /// What is left of a scene.
@@ -61,16 +71,20 @@ pub(crate) struct End {
     pub recovery: Duration,
     pub peak: u64,
     pub complaints: Vec<String>,
+    pub notes: Vec<String>,
 }
 
 impl Scene {
     /// Everything is up, ready and empty, and the load has begun. `run` is a word that no other run has.
     pub(crate) async fn open(row: &Row, stack: Stack, length: Length, seed: u64, run: &str) -> Result<Self> {
-        stack.run(&["up", "kafka", "postgres", "mongo"]).await?;
         let name = format!("{run}_{}", row.id);
         let folder = std::env::temp_dir().join(format!("headwater-{}", name.replace('_', "-")));
         fs::create_dir_all(&folder)?;
-        let parts = Parts::of(&stack, &name).await?;
+        let apart = Apart::of(row, &stack).await?;
+        let stack = apart.as_ref().map_or(stack, |apart| apart.stack.clone());
+        stack.run(&["up", "kafka", "postgres", "mongo"]).await?;
+        let mut parts = Parts::of(&stack, &name).await?;
+        let proxies = if row.stage == Stage::Proxied { parts.behind_proxies(&stack).await? } else { Vec::new() };
         let kafka = KafkaConfig::new(&parts.brokers);
         delete_topics(&kafka, topics::ALL).await;
         until("the topics are there anew", TOPICS, async || {
@@ -79,16 +93,35 @@ impl Scene {
         .await?;
         administer(&parts, format!("CREATE DATABASE {name}")).await?;
 
-        let (launches, addresses) = services::launches(row, &parts, &folder);
+        let letters = folder.join("notifications");
+        let webhook = if row.webhook { Some(Webhook::open(&letters).await?) } else { None };
+        let url = webhook.as_ref().map(Webhook::url);
+        let (launches, addresses) = services::launches(row, &parts, &folder, url.as_deref());
         let processes = launches.into_iter().map(Process::start).collect::<Result<Vec<_>>>()?;
         for process in &processes {
             process.until_ready().await?;
         }
-        let target = target(&parts, addresses, &folder);
-        let events = (row.seconds(length) as f64 * crate::load::RATE) as usize;
+        let target = target(&kafka, &parts, addresses, letters);
+        let events = (row.seconds(length) as f64 * RATE) as usize;
         let load = Load::start(&target, folder.join("journals"), events, seed);
-        let (records, complaints) = Default::default();
-        Ok(Self { stack, kafka, parts, target, length, load, records, complaints, seed, folder, processes })
+        let (records, poison, complaints, notes) = Default::default();
+        Ok(Self {
+            stack,
+            kafka,
+            parts,
+            target,
+            length,
+            load,
+            records,
+            poison,
+            complaints,
+            notes,
+            seed,
+            processes,
+            proxies,
+            webhook,
+            _apart: apart,
+        })
     }
 
     /// One of two, by the length of the row.
@@ -102,6 +135,14 @@ impl Scene {
 
     pub(crate) fn processes(&self) -> &[Process] {
         &self.processes
+    }
+
+    pub(crate) fn proxies(&self) -> &[Proxy] {
+        &self.proxies
+    }
+
+    pub(crate) fn webhook(&self) -> Option<&Webhook> {
+        self.webhook.as_ref()
     }
 
     pub(crate) async fn stack(&self, verb: &str, part: &str) -> Result<()> {
@@ -121,7 +162,9 @@ impl Scene {
         for beside in self.records {
             record.actions.extend(beside.actions);
             record.outcomes.extend(beside.outcomes);
-            record.poison.extend(beside.poison);
+        }
+        if !self.poison.is_empty() {
+            record.add_poison(self.poison)?;
         }
         let table = verify(&self.target, &record, Audience::Nobody).await?;
         let mut peak = 0;
@@ -135,7 +178,7 @@ impl Scene {
             }
         }
         administer(&self.parts, format!("DROP DATABASE {} WITH (FORCE)", self.parts.name)).await?;
-        Ok(End { record, table, recovery, peak, complaints: self.complaints })
+        Ok(End { record, table, recovery, peak, complaints: self.complaints, notes: self.notes })
     }
 }
 
@@ -145,13 +188,13 @@ async fn administer(parts: &Parts, statement: String) -> Result<()> {
     Ok(())
 }
 
-fn target(parts: &Parts, addresses: Addresses, folder: &std::path::Path) -> Target {
+fn target(kafka: &KafkaConfig, parts: &Parts, addresses: Addresses, letters: PathBuf) -> Target {
     let settings = Settings::default();
     Target {
         pid: None,
-        kafka: Broker { bootstrap: parts.brokers.clone(), embedded: false },
+        kafka: Broker { bootstrap: kafka.brokers.clone(), embedded: false },
         addresses,
-        notifications: Some(folder.join("notifications")),
+        notifications: Some(letters),
         session_timeout_millis: settings.session_timeout.as_millis() as i64,
         login_warning_threshold: settings.notify_login_warning_threshold,
         group_suffix: parts.suffix.clone(),

@@ -8,6 +8,8 @@ use anyhow::{Context as _, Result};
 use headwater_cli::up::Addresses;
 
 use crate::{
+    apart::ADVERTISED,
+    proxy::Proxy,
     rows::Row,
     stack::Stack,
     supervisor::{Launch, free_port},
@@ -45,6 +47,30 @@ impl Parts {
             administration,
         })
     }
+
+    /// From now on the services reach every part through a proxy of its own.
+    pub(crate) async fn behind_proxies(&mut self, stack: &Stack) -> Result<Vec<Proxy>> {
+        let mut proxies = Vec::new();
+        for (url, port) in [
+            (&mut self.brokers, stack.variable(ADVERTISED).and_then(|port| port.parse().ok())),
+            (&mut self.database, None),
+            (&mut self.documents, None),
+        ] {
+            let part = address(url)?;
+            let proxy = Proxy::before(part, port.unwrap_or_else(free_port)).await?;
+            *url = url.replace(&part.to_string(), &format!("{}:{}", Ipv4Addr::LOCALHOST, proxy.port()));
+            proxies.push(proxy);
+        }
+        Ok(proxies)
+    }
+}
+
+/// The host and port in a URL, or in what is nothing else.
+fn address(url: &str) -> Result<SocketAddr> {
+    let after = url.rsplit('@').next().unwrap_or(url);
+    let after = after.split_once("://").map_or(after, |(_, after)| after);
+    let host = after.split('/').next().unwrap_or(after);
+    host.parse().with_context(|| format!("no address: {host}"))
 }
 
 /// Name and role of every process.
@@ -56,14 +82,11 @@ const SERVICES: [(&str, &str); 6] = [
     ("notification-2", "notification"),
     ("notification-3", "notification"),
 ];
-/// Shares the relay with the first, which has all the calls.
-const SECOND_INGRESS: (&str, &str) = ("ingress-2", "ingress");
 
-/// How to start each, and where the doors of the platform are.
-pub(crate) fn launches(row: &Row, parts: &Parts, folder: &Path) -> (Vec<Launch>, Addresses) {
-    let second = row.two_ingresses.then_some(SECOND_INGRESS);
-    let launches: Vec<Launch> =
-        SERVICES.into_iter().chain(second).map(|(name, role)| launch(name, role, parts, folder)).collect();
+/// How to start each, and where the doors of the platform are. Whoever has a `webhook` is told there.
+pub(crate) fn launches(row: &Row, parts: &Parts, folder: &Path, webhook: Option<&str>) -> (Vec<Launch>, Addresses) {
+    let services = SERVICES.iter().chain(row.beside);
+    let launches: Vec<Launch> = services.map(|&(name, role)| launch(name, role, parts, folder, webhook)).collect();
     let at = |name: &str, variable: &str| {
         let launch = launches.iter().find(|launch| launch.name == name);
         let port = launch.and_then(|launch| launch.environment.iter().find(|(key, _)| key == variable));
@@ -80,7 +103,7 @@ pub(crate) fn launches(row: &Row, parts: &Parts, folder: &Path) -> (Vec<Launch>,
     (launches, addresses)
 }
 
-fn launch(name: &str, role: &str, parts: &Parts, folder: &Path) -> Launch {
+fn launch(name: &str, role: &str, parts: &Parts, folder: &Path, webhook: Option<&str>) -> Launch {
     let admin = free_port();
     let mut environment = vec![
         ("KAFKA_BROKERS", parts.brokers.clone()),
@@ -100,8 +123,9 @@ fn launch(name: &str, role: &str, parts: &Parts, folder: &Path) -> Launch {
         "ingress" => environment.push(("DATABASE_URL", parts.database.clone())),
         _ => environment.push(("MONGODB_URI", parts.documents.clone())),
     }
-    if role == "notification" {
-        environment.push(("HEADWATER_NOTIFICATION_DIR", folder.join("notifications").display().to_string()));
+    match webhook.filter(|_| role == "notification") {
+        Some(url) => environment.push(("HEADWATER_NOTIFICATION_WEBHOOK", url.to_owned())),
+        None => environment.push(("HEADWATER_NOTIFICATION_DIR", folder.join("notifications").display().to_string())),
     }
     Launch {
         name: name.to_owned(),

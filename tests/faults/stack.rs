@@ -43,6 +43,18 @@ impl Stack {
         stack
     }
 
+    /// What a variable of `stack` was set to.
+    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
+        self.environment.iter().find(|(variable, _)| *variable == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Ends all parts and removes their data; waits for it.
+    pub(crate) fn remove(&self) -> Result<()> {
+        let output = Command::new(PROGRAM).args(["down", "--wipe"]).env(FOLDER, &self.folder).output()?;
+        ensure!(output.status.success(), "stack down: {}", String::from_utf8_lossy(&output.stderr).trim());
+        Ok(())
+    }
+
     /// `deploy/native/stack <arguments>`; returns what it printed.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Result<String> {
         let told = arguments.join(" ");

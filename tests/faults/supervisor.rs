@@ -105,11 +105,6 @@ impl Process {
         state.start(&self.launch)
     }
 
-    /// What it needs is taken from it: it may end, and is started again until it is ready.
-    pub(crate) async fn excuse(&self) {
-        self.state.lock().await.excused = true;
-    }
-
     /// SIGTERM, and started again when it has ended. An end that takes too long or fails is held against it.
     pub(crate) async fn restart(&self) -> Result<Duration> {
         let mut state = self.state.lock().await;

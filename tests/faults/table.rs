@@ -29,6 +29,7 @@ pub(crate) struct Line {
     pub seconds: Option<f64>,
     /// The most that any process held, in MiB.
     pub peak: u64,
+    pub notes: Vec<String>,
     pub verdict: Verdict,
 }
 
@@ -81,8 +82,10 @@ impl Numbers {
 }
 
 impl Line {
-    pub(crate) fn failed(&self) -> bool {
-        matches!(self.verdict, Verdict::Failed(_))
+    /// Why it failed, if it did.
+    pub(crate) fn reasons(&self) -> impl Iterator<Item = &String> {
+        let reasons = if let Verdict::Failed(reasons) = &self.verdict { &reasons[..] } else { &[] };
+        reasons.iter()
     }
 
     fn cells(&self) -> Vec<String> {
@@ -129,7 +132,7 @@ const HEAD: [&str; 15] = [
     "verdict",
 ];
 
-/// All rows, as a table of Markdown, and below it why those failed that did.
+/// All rows, as a table of Markdown.
 pub(crate) struct Matrix<'a>(pub &'a [Line]);
 
 impl fmt::Display for Matrix<'_> {
@@ -145,13 +148,6 @@ impl fmt::Display for Matrix<'_> {
         };
         line(&head)?;
         line(&widths.iter().map(|width| "-".repeat(*width)).collect::<Vec<_>>())?;
-        rows.iter().try_for_each(|row| line(row))?;
-        for failed in self.0 {
-            if let Verdict::Failed(reasons) = &failed.verdict {
-                writeln!(f, "\nrow {} ({}, seed {}) failed:", failed.id, failed.fault, failed.seed)?;
-                reasons.iter().try_for_each(|reason| writeln!(f, "  {}", reason.replace('\n', "\n  ")))?;
-            }
-        }
-        Ok(())
+        rows.iter().try_for_each(|row| line(row))
     }
 }

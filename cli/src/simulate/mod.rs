@@ -33,6 +33,8 @@ const ANSWERS: usize = 4_096;
 const SYNC: Duration = Duration::from_secs(1);
 /// The gauge is renewed once a second: only what it shows for longer is so.
 const OUTBOX_EMPTY_FOR: Duration = Duration::from_secs(3);
+/// A process that has just started shows the gauge only then.
+const FIRST_LOOK: Duration = Duration::from_secs(10);
 const OUTBOX_PATIENCE: Duration = Duration::from_secs(120);
 
 /// What to send.
@@ -217,6 +219,8 @@ async fn synced(mut journal: Journal) -> Result<Journal, Error> {
 async fn until_outbox_empty(http: &reqwest::Client, target: &Target) -> Result<(), Error> {
     let start = Instant::now();
     let mut empty_since: Option<Instant> = None;
+    // since when the process answers without that gauge
+    let mut blank_since: Option<Instant> = None;
     let mut ticks = interval(Duration::from_millis(250));
     loop {
         ticks.tick().await;
@@ -225,14 +229,18 @@ async fn until_outbox_empty(http: &reqwest::Client, target: &Target) -> Result<(
             // killed a moment ago, it may be about to come back
             Err(error) if start.elapsed() > OUTBOX_PATIENCE => return Err(error),
             Err(_) => {
-                empty_since = None;
+                (empty_since, blank_since) = (None, None);
                 continue;
             }
         };
+        if waiting.is_some() {
+            blank_since = None;
+        }
         match waiting {
             Some(rows) if rows > 0.0 => empty_since = None,
             Some(_) if empty_since.get_or_insert_with(Instant::now).elapsed() >= OUTBOX_EMPTY_FOR => return Ok(()),
             Some(_) => {}
+            None if blank_since.get_or_insert_with(Instant::now).elapsed() < FIRST_LOOK => empty_since = None,
             None => {
                 return Err(Error::Failed(format!(
                     "the process at {} has no {}: the admin port must be that of the ingress",
