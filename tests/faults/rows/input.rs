@@ -45,7 +45,7 @@ pub(crate) async fn cancelled(scene: &mut Scene) -> Result<Instant> {
     let healed = Instant::now();
     scene.notes.push(format!("{} calls with a deadline of 0 to 5 ms, {} given up", storm.calls, storm.given_up));
     scene.demand(storm.calls >= calls, format!("only {} calls had a deadline", storm.calls));
-    scene.demand(storm.given_up > storm.calls / 4, format!("only {} calls were given up", storm.given_up));
+    scene.demand(storm.given_up > storm.calls / 10, format!("only {} calls were given up", storm.given_up));
     scene.records.push(storm.record);
     until("no connection is idle in a transaction", PATIENCE, async || {
         match number(&scene.parts.database, sqlx::query(IDLE)).await? {
