@@ -23,7 +23,6 @@ const DISK: &str = "size=1500m";
 
 pub(crate) struct Apart {
     pub stack: Stack,
-    mounted: bool,
 }
 
 impl Apart {
@@ -35,12 +34,11 @@ impl Apart {
         let mut folder = OsString::from(stack.folder());
         folder.push("-apart");
         // of a run that was cut off
-        let mut apart = Self { stack: Stack::at(&folder), mounted: false };
+        let mut apart = Self { stack: Stack::at(&folder) };
         apart.remove();
         if row.stage == Stage::SmallDisk {
             fs::create_dir_all(&folder)?;
             mount(Path::new(&folder))?;
-            apart.mounted = true;
         } else {
             // clients are sent to the proxy whatever address they began with
             let (port, advertised) = (free_port(), free_port());
@@ -49,15 +47,17 @@ impl Apart {
         Ok(Some(apart))
     }
 
-    fn remove(&mut self) {
+    fn remove(&self) {
         let folder = self.stack.folder();
         if folder.exists() {
-            if let Err(error) = self.stack.remove() {
+            if let Err(error) = self.stack.down() {
                 eprintln!("{error:#}");
             }
-            // nothing is mounted there but in a row about it
+            // nothing is mounted there but in a row about it; with the disk goes what was on it
             let _ = Command::new("umount").arg("--quiet").arg(folder).output();
-            let _ = fs::remove_dir(folder);
+            if let Err(error) = fs::remove_dir_all(folder) {
+                eprintln!("{}: {error}", folder.display());
+            }
         }
     }
 }

@@ -1,5 +1,11 @@
 //! A small TCP proxy between the services and a part: it lets through, swallows everything, or cuts with a reset.
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use anyhow::Result;
 use tokio::{
@@ -13,6 +19,7 @@ use tokio::{
 pub(crate) struct Proxy {
     port: u16,
     state: watch::Sender<State>,
+    connections: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
@@ -29,16 +36,24 @@ impl Proxy {
     pub(crate) async fn before(part: SocketAddr, port: u16) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let (state, seen) = watch::channel(State::default());
+        let connections = Arc::<AtomicUsize>::default();
+        let counted = connections.clone();
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(connection(client, part, seen.clone()));
             }
         });
-        Ok(Self { port, state, task })
+        Ok(Self { port, state, connections, task })
     }
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// How many clients have come so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     pub(crate) fn swallow(&self, hole: bool) {

@@ -48,9 +48,9 @@ impl Stack {
         self.environment.iter().find(|(variable, _)| *variable == name).map(|(_, value)| value.as_str())
     }
 
-    /// Ends all parts and removes their data; waits for it.
-    pub(crate) fn remove(&self) -> Result<()> {
-        let output = Command::new(PROGRAM).args(["down", "--wipe"]).env(FOLDER, &self.folder).output()?;
+    /// Ends all parts; waits for it.
+    pub(crate) fn down(&self) -> Result<()> {
+        let output = Command::new(PROGRAM).arg("down").env(FOLDER, &self.folder).output()?;
         ensure!(output.status.success(), "stack down: {}", String::from_utf8_lossy(&output.stderr).trim());
         Ok(())
     }

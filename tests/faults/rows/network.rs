@@ -1,7 +1,7 @@
 //! Rows in which everybody runs and nobody is reached, or the callers and the groups are restless.
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tokio::time::{Instant, interval};
 
 use crate::{scene::Scene, wait::lasting};
@@ -13,7 +13,10 @@ const RESTLESS: Duration = Duration::from_secs(30);
 
 pub(crate) async fn black_hole(scene: &mut Scene) -> Result<Instant> {
     scene.load.reached(0.1).await?;
-    scene.proxies().iter().for_each(|proxy| proxy.swallow(true));
+    for proxy in scene.proxies() {
+        ensure!(proxy.connections() > 0, "nobody came by the proxy");
+        proxy.swallow(true);
+    }
     lasting(HOLE).await;
     scene.proxies().iter().for_each(|proxy| proxy.swallow(false));
     Ok(Instant::now())
@@ -26,7 +29,12 @@ pub(crate) async fn resets(scene: &mut Scene) -> Result<Instant> {
         ticks.tick().await;
         scene.proxies().iter().for_each(|proxy| proxy.cut());
     }
-    Ok(Instant::now())
+    let healed = Instant::now();
+    for proxy in scene.proxies() {
+        let (came, cuts) = (proxy.connections(), STORM.as_millis() / BETWEEN_RESETS.as_millis());
+        ensure!(came as u128 > cuts / 4, "only {came} connections were there to be reset");
+    }
+    Ok(healed)
 }
 
 /// Members come and go in every group that may have several, politely and not.
