@@ -1,12 +1,10 @@
 //! What a row plays on: the real parts with nothing in them, every service as a process, the load, and what is seen.
-use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 use headwater_cli::{
-    Broker, Target,
-    settings::Settings,
+    Target,
     simulate::{Audience, Poison, Record},
-    up::Addresses,
     verify::{Table, verify},
 };
 use headwater_proto::topics;
@@ -96,12 +94,13 @@ impl Scene {
         let letters = folder.join("notifications");
         let webhook = if row.webhook { Some(Webhook::open(&letters).await?) } else { None };
         let url = webhook.as_ref().map(Webhook::url);
-        let (launches, addresses) = services::launches(row, &parts, &folder, url.as_deref());
+        let launches = services::launches(row, &parts, &folder, url.as_deref());
+        let settings = services::settings(&launches, &kafka, &parts, &letters);
+        let target = Target::in_parts(&settings).context("the settings name a broker")?;
         let processes = launches.into_iter().map(Process::start).collect::<Result<Vec<_>>>()?;
         for process in &processes {
             process.until_ready().await?;
         }
-        let target = target(&kafka, &parts, addresses, letters);
         let events = (row.seconds(length) as f64 * RATE) as usize;
         let load = Load::start(&target, folder.join("journals"), events, seed);
         let (records, poison, complaints, notes) = Default::default();
@@ -186,18 +185,4 @@ async fn administer(parts: &Parts, statement: String) -> Result<()> {
     let mut connection = PgConnection::connect(&parts.administration).await?;
     raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
     Ok(())
-}
-
-fn target(kafka: &KafkaConfig, parts: &Parts, addresses: Addresses, letters: PathBuf) -> Target {
-    let settings = Settings::default();
-    Target {
-        pid: None,
-        kafka: Broker { bootstrap: kafka.brokers.clone(), embedded: false },
-        addresses,
-        notifications: Some(letters),
-        session_timeout_millis: settings.session_timeout.as_millis() as i64,
-        login_warning_threshold: settings.notify_login_warning_threshold,
-        group_suffix: parts.suffix.clone(),
-        built_in_rules: true,
-    }
 }

@@ -5,7 +5,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use headwater_cli::up::Addresses;
+use headwater_cli::settings::{Secret, Settings};
+use headwater_stream::KafkaConfig;
 
 use crate::{
     apart::ADVERTISED,
@@ -83,24 +84,34 @@ const SERVICES: [(&str, &str); 6] = [
     ("notification-3", "notification"),
 ];
 
-/// How to start each, and where the doors of the platform are. Whoever has a `webhook` is told there.
-pub(crate) fn launches(row: &Row, parts: &Parts, folder: &Path, webhook: Option<&str>) -> (Vec<Launch>, Addresses) {
+/// How to start each. Whoever has a `webhook` is told there.
+pub(crate) fn launches(row: &Row, parts: &Parts, folder: &Path, webhook: Option<&str>) -> Vec<Launch> {
     let services = SERVICES.iter().chain(row.beside);
-    let launches: Vec<Launch> = services.map(|&(name, role)| launch(name, role, parts, folder, webhook)).collect();
-    let at = |name: &str, variable: &str| {
+    services.map(|&(name, role)| launch(name, role, parts, folder, webhook)).collect()
+}
+
+/// The platform that these processes are, for tools that drive it and hold it against a journal. `letters` is the
+/// folder in which all notifications end.
+pub(crate) fn settings(launches: &[Launch], kafka: &KafkaConfig, parts: &Parts, letters: &Path) -> Settings {
+    let port = |name: &str, variable: &str| {
         let launch = launches.iter().find(|launch| launch.name == name);
         let port = launch.and_then(|launch| launch.environment.iter().find(|(key, _)| key == variable));
-        let port = port.and_then(|(_, port)| port.parse().ok()).expect("every process has its ports");
-        SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+        port.and_then(|(_, port)| port.parse().ok()).expect("every process has its ports")
     };
-    let addresses = Addresses {
-        ingress: at("ingress", "INGRESS_GRPC_PORT"),
-        http: at("ingress", "HTTP_PORT"),
-        analytics: at("analytics", "ANALYTICS_GRPC_PORT"),
-        fraud: at("fraud", "FRAUD_GRPC_PORT"),
-        admin: at("ingress", "ADMIN_PORT"),
-    };
-    (launches, addresses)
+    let admin = |launch: &Launch| SocketAddr::from((Ipv4Addr::LOCALHOST, launch.admin));
+    Settings {
+        kafka_brokers: Some(kafka.brokers.clone()),
+        mongodb_uri: Some(Secret::from(parts.documents.clone())),
+        ingress_grpc_port: port("ingress", "INGRESS_GRPC_PORT"),
+        http_port: port("ingress", "HTTP_PORT"),
+        analytics_grpc_port: port("analytics", "ANALYTICS_GRPC_PORT"),
+        fraud_grpc_port: port("fraud", "FRAUD_GRPC_PORT"),
+        admin_port: port("ingress", "ADMIN_PORT"),
+        admin_addresses: launches.iter().map(admin).collect(),
+        notification_dir: letters.to_owned(),
+        group_suffix: parts.suffix.clone(),
+        ..Settings::default()
+    }
 }
 
 fn launch(name: &str, role: &str, parts: &Parts, folder: &Path, webhook: Option<&str>) -> Launch {
