@@ -65,10 +65,19 @@ impl Load {
         .await
     }
 
-    /// As far as the journal says: it is written once a second.
     fn answered(&self) -> usize {
+        self.outcomes("\"outcome\":\"acknowledged\"")
+    }
+
+    /// Actions whose answer was lost or put off so far.
+    pub(crate) fn unknown(&self) -> usize {
+        self.outcomes("\"outcome\":\"unknown\"")
+    }
+
+    /// As far as the journal says: it is written once a second, and is not there before the load begins.
+    fn outcomes(&self, outcome: &str) -> usize {
         let text = fs::read_to_string(self.journal.join("outcomes.jsonl")).unwrap_or_default();
-        text.lines().filter(|line| line.contains("\"acknowledged\"")).count()
+        text.lines().filter(|line| line.contains(outcome)).count()
     }
 
     /// Events that it writes to the log once more itself, at its end.

@@ -9,7 +9,7 @@ use headwater_proto::{
     v1::{EventEnvelope, Payload, RecordActionRequest, user_actions_client::UserActionsClient},
 };
 use headwater_stream::{
-    Clock as _, SystemClock, apply_topics,
+    Clock as _, SystemClock, apply_topics, groups,
     testing::{RawWriter, delete_topics},
 };
 use prost::Message as _;
@@ -199,6 +199,13 @@ pub(crate) async fn letters_away(scene: &mut Scene) -> Result<Instant> {
     delete_topics(&scene.kafka, &[topics::NOTIFICATIONS_DLQ]).await;
     poison(scene).await?;
     scene.load.reached(0.5).await?;
+    let id = format!("{}{}", topics::NOTIFICATION.id, scene.parts.suffix);
+    let lag = groups::lag(&scene.kafka, &id, USER_EVENTS.name).await?;
+    for poison in &scene.poison {
+        let at = lag.iter().find(|lag| lag.partition == poison.partition).and_then(|lag| lag.committed);
+        let held = at.is_none_or(|at| at <= poison.offset);
+        ensure!(held, "{id} went past what has no letter: {poison:?}, committed {at:?}");
+    }
     until("the topic of dead letters is there again", PATIENCE, async || {
         apply_topics(&scene.kafka, topics::ALL).await.map(drop).map_err(|error| error.to_string())
     })

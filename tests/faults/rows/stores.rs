@@ -1,5 +1,5 @@
 //! Rows in which a database is away.
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{Connection, PgConnection, Row as _};
 use std::time::Duration;
@@ -40,6 +40,8 @@ pub(crate) async fn disk_full(scene: &mut Scene) -> Result<Instant> {
     scene.load.reached(0.2).await?;
     let ballast = Ballast::fill(scene.stack.folder())?;
     lasting(FULL).await;
+    // 100 a second: who could still commit would have
+    ensure!(scene.load.unknown() > 0, "PostgreSQL found room on a full disk");
     drop(ballast);
     scene.stack.run(&["up", "kafka", "postgres", "mongo"]).await?;
     Ok(Instant::now())
