@@ -112,11 +112,16 @@ struct Stage {
 
 impl Stage {
     async fn open() -> Self {
+        Self::with_partitions(USER_EVENTS.partitions).await
+    }
+
+    async fn with_partitions(partitions: i32) -> Self {
         static ONE: AtomicU32 = AtomicU32::new(0);
         metrics();
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
         let name = format!("native.{now}.{}.{}", std::process::id(), ONE.fetch_add(1, Ordering::Relaxed));
-        let stage = Self::of(brokers(), &name);
+        let mut stage = Self::of(brokers(), &name);
+        stage.group.topic.partitions = partitions;
         stack("up").await;
         apply_topics(&stage.kafka, ALL).await.unwrap();
         apply_topics(&stage.kafka, &[stage.group.topic, stage.group.dead_letters]).await.unwrap();

@@ -104,3 +104,20 @@ async fn the_partitions_of_a_killed_process_move_to_the_others_and_show_there() 
     eventually("everything is done", async || log.distinct(), |distinct| *distinct == total).await;
     eprintln!("one of three killed, one added: {total} records, {} twice", log.all().len() - total);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_owns_nothing_leaves_when_it_stops_and_keeps_nobody_waiting() {
+    let _whole = BROKER.read().await;
+    let (stage, log) = (Stage::with_partitions(1).await, Log::default());
+    let first = stage.member("1", &log);
+    eventually("it has the one partition", async || owned(&stage, "1"), |owned| *owned == 1.0).await;
+    let second = stage.member("2", &log);
+    let both = async || members(&stage).await.len();
+    eventually("both are members", both, |members| *members == 2).await;
+    stage.ready().await;
+    let stopped = Instant::now();
+    second.stop().await;
+    eventually("the other is alone", both, |members| *members == 1).await;
+    assert!(stopped.elapsed() < SESSION, "it was waited for until its session ended: {:?}", stopped.elapsed());
+    first.stop().await;
+}
