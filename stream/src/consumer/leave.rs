@@ -49,7 +49,10 @@ impl<W: Work> PollLoop<'_, W> {
         let left = state.let_go(&owned, Instant::now());
         state.count_uncommitted(&owned);
         state.books.outcomes.abandoned();
-        state.revoke(&owned);
+        if !owned.is_empty() {
+            state.books.outcomes.handed_over("abandoned");
+            state.revoke(&owned);
+        }
         warn!(
             group = config.group_id(),
             instance = config.instance,
