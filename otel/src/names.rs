@@ -56,7 +56,7 @@ pub const LOG_TRUNCATED_RECORDS: &str = "headwater.log_truncated_records";
 /// Counter: kafka clients that got nowhere and were replaced, by [`CLIENT`] and [`REASON`]: disconnected, unreported,
 /// starved, failed.
 pub const CLIENT_REBUILDS: &str = "headwater.kafka.client.rebuilds";
-/// Counter: times that a kafka client had no broker left and began anew at its bootstrap addresses, by [`CLIENT`].
+/// Counter: times that a kafka client had no broker left and got its bootstrap addresses again, by [`CLIENT`].
 pub const CLIENT_BOOTSTRAPS: &str = "headwater.kafka.client.bootstraps";
 /// Counter: kafka clients that the broker did not let go of in time, so that they were left to end by themselves, by
 /// [`CLIENT`].

@@ -4,6 +4,7 @@
 //! every broker it knows, and begins anew at the bootstrap addresses only if the answer is dealt with before the
 //! dropped broker's thread says that it is down (librdkafka#5301). Otherwise it has nobody left to ask, for ever: it
 //! neither sends nor receives, and cannot be closed, because what it still wants to commit waits for a coordinator.
+//! A dropped broker that partitions still hold on to stays listed, without a connection.
 use std::{
     ffi::{CString, c_int},
     ptr,
@@ -14,6 +15,8 @@ use headwater_otel::names;
 use metrics::counter;
 use rdkafka::{ClientContext, Statistics, client::Client, types::RDKafka};
 use tracing::warn;
+
+use crate::rebalance::is_connected;
 
 /// Belongs to one client's context.
 #[derive(Debug)]
@@ -39,28 +42,31 @@ impl Bootstrap {
     /// To be called with each of the client's statistics, from its own callback: then the client is alive.
     pub(crate) fn look(&self, statistics: &Statistics) {
         let client = self.client.load(Ordering::Acquire);
-        if client.is_null() || !is_alone(statistics) {
+        let has_somebody =
+            knows(statistics, "configured") || (knows(statistics, "learned") && is_connected(statistics));
+        if client.is_null() || has_somebody {
             return;
         }
         // SAFETY: the pointer is that of the client that calls this, so it is alive; the function may be called from any
         // thread, and copies the string.
         let added: c_int = unsafe { rdkafka::bindings::rd_kafka_brokers_add(client, self.brokers.as_ptr()) };
-        warn!(
-            client = self.what,
-            added, "the kafka client had no broker left; it begins anew at the bootstrap addresses"
-        );
+        warn!(client = self.what, added, "the kafka client has no broker left; it gets the bootstrap addresses again");
         counter!(names::CLIENT_BOOTSTRAPS, names::CLIENT => self.what).increment(1);
     }
 }
 
-/// Only librdkafka's own stand-ins are left, like the one for whichever broker coordinates the group.
-fn is_alone(statistics: &Statistics) -> bool {
-    !statistics.brokers.values().any(|broker| matches!(broker.source.as_str(), "learned" | "configured"))
+/// Whether a broker of this source is listed: learned from a broker, or configured as a bootstrap address. There are
+/// librdkafka's own stand-ins beside, like the one for whichever broker coordinates the group.
+fn knows(statistics: &Statistics, source: &str) -> bool {
+    statistics.brokers.values().any(|broker| broker.source == source)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::{
+        sync::atomic::AtomicBool,
+        time::{Duration, Instant},
+    };
 
     use rdkafka::{
         ClientConfig,
@@ -69,11 +75,11 @@ mod tests {
     };
 
     use super::*;
-    use crate::{rebalance::is_connected, testing::embedded};
+    use crate::testing::embedded;
 
     struct Alone {
         bootstrap: Bootstrap,
-        connected: std::sync::atomic::AtomicBool,
+        connected: AtomicBool,
     }
 
     impl ClientContext for Alone {

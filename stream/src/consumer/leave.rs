@@ -32,8 +32,8 @@ impl<W: Work> PollLoop<'_, W> {
         }
         let deadline = Instant::now() + config.parting;
         state.close(deadline);
-        // refused, it is tried again on leaving, which gets the other half of the time
-        context.commit(&consumer, &mut state.books.ledger, &owned, config.parting / 2);
+        // where this fails it is tried again on leaving, which gets the rest of the time
+        context.commit(&consumer, &mut state.books.ledger, &owned, config.parting / 4);
         drop(state);
 
         let gone = match end(consumer) {
@@ -49,7 +49,10 @@ impl<W: Work> PollLoop<'_, W> {
         let left = state.let_go(&owned, Instant::now());
         state.count_uncommitted(&owned);
         state.books.outcomes.abandoned();
-        state.revoke(&owned);
+        if !owned.is_empty() {
+            state.books.outcomes.handed_over("abandoned");
+            state.revoke(&owned);
+        }
         warn!(
             group = config.group_id(),
             instance = config.instance,
@@ -65,6 +68,9 @@ impl<W: Work> PollLoop<'_, W> {
 pub(super) fn end<W: Work>(client: BaseConsumer<Context<W>>) -> Result<Receiver<()>, Error> {
     let (ended, gone) = mpsc::channel();
     let dropping = move || {
+        // closing alone leaves the group only where there is something to hand back; whoever owns nothing would stay a
+        // member until its session ends, and the others would wait for it
+        client.unsubscribe();
         drop(client);
         let _ = ended.send(()); // whoever waited may have given up
     };

@@ -109,7 +109,6 @@ impl Outcomes {
     }
 
     pub(crate) fn abandoned(&self) {
-        self.handed_over("abandoned");
         let labels = [Label::new(names::CLIENT, "consumer")];
         counter!(names::CLIENT_ABANDONED, with(&self.labels, labels)).increment(1);
     }
