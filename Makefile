@@ -30,13 +30,13 @@ build: ## the program, in $(CARGO_TARGET_DIR)/release/headwater
 	cargo build --release --locked
 
 # one profile for programs and tests, clippy's build scripts included: librdkafka is compiled once
-test: lint ## everything that must pass, a line per suite; brings up Kafka and PostgreSQL for it, and takes them down
+test: lint ## everything that must pass, a line per suite; brings up Kafka, PostgreSQL and a Mongo-protocol store for it, and takes them down
 	@deploy/tools install grpcurl kafkajs
 	@deploy/native/stack down --wipe
-	@.ci/suite 'kafka and postgres' deploy/native/stack up kafka postgres
-	@trap 'deploy/native/stack down' EXIT; eval "$$(deploy/native/stack env kafka postgres)"; \
-	export HEADWATER_TEST_KAFKA=$$KAFKA_BROKERS HEADWATER_TEST_DATABASE_URL=$$DATABASE_URL; \
-	unset KAFKA_BROKERS DATABASE_URL; \
+	@.ci/suite 'kafka, postgres, mongo' deploy/native/stack up kafka postgres mongo
+	@trap 'deploy/native/stack down' EXIT; eval "$$(deploy/native/stack env kafka postgres mongo)"; \
+	export HEADWATER_TEST_KAFKA=$$KAFKA_BROKERS HEADWATER_TEST_DATABASE_URL=$$DATABASE_URL HEADWATER_TEST_MONGODB_URI=$$MONGODB_URI; \
+	unset KAFKA_BROKERS DATABASE_URL MONGODB_URI; \
 	.ci/suite tests cargo test --workspace --release --locked --no-fail-fast
 
 faults: ## the consumers and producers on a real Kafka that is killed and frozen: brings it up, and takes it down
