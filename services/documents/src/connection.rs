@@ -65,8 +65,8 @@ impl Documents {
         Collection::new(&self.database, &self.updates, name)
     }
 
-    /// Makes the indexes of a collection where they are missing. One by one: of several that are all there FerretDB 1.24
-    /// deletes beyond the end of its list, and hangs up.
+    /// Makes the indexes of a collection where they are missing. One by one: FerretDB 1.24 hangs up on a command with
+    /// several that are there.
     pub async fn ensure_indexes(
         &self,
         collection: &str,
@@ -74,7 +74,7 @@ impl Documents {
     ) -> Result<(), Error> {
         let collection = self.database.collection::<mongodb::bson::Document>(collection);
         for index in indexes {
-            within("create_index", async { collection.create_index(index.model()).await.map(drop) }).await?;
+            within("create_indexes", async { collection.create_index(index.model()).await.map(drop) }).await?;
         }
         Ok(())
     }
