@@ -32,6 +32,7 @@ pub use event::{SEPARATOR, SessionEvent, SessionKey, skip};
 pub use grpc::Api;
 pub use handler::Handler;
 pub use metric::Metric;
+pub use recount::round as recount;
 pub use revisions::Revision;
 pub use sessions::{End, Segment, Session, Timeout};
 pub use store::{MemoryStore, MongoStore, Store};
