@@ -24,7 +24,7 @@ pub use progress::Audience;
 use crate::{Error, Target, scrape::Scrape, settings::Settings, verify};
 use drive::Answer;
 use pace::Pace;
-use progress::Progress;
+pub(crate) use progress::Progress;
 
 /// Journals, one folder per seed; in the working folder.
 pub(crate) const ROOT: &str = "var/simulate";
