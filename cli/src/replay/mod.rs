@@ -1,6 +1,8 @@
 //! `headwater replay <analytics|fraud>`: the documents once more from the log, into collections of their own beside the
 //! live ones, up to where the log ends now. Nobody is notified and nothing is written to any topic.
 mod comparison;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, io::Write as _, str::FromStr, sync::Arc};
 
