@@ -15,6 +15,7 @@ mod signals;
 pub mod simulate;
 mod target;
 mod topics;
+mod trace;
 pub mod up;
 pub mod verify;
 
@@ -27,12 +28,13 @@ pub use up::Platform;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
-use headwater_otel::TelemetryConfig;
 
 use settings::{Flags, Settings, Sources};
 
 /// After the verb has ended: for what a library still runs on a thread of its own.
 const RUNTIME_END: Duration = Duration::from_secs(1);
+/// For the last spans to reach their collector.
+const TRACES_END: Duration = Duration::from_secs(2);
 
 /// A user event stream platform: one immutable, ordered log, and what independent consumers make of it.
 #[derive(Debug, Parser)]
@@ -66,6 +68,8 @@ enum Verb {
     Verify,
     /// Print the effective settings and where each comes from.
     Config,
+    /// Print the traces that an event is in as trees, as Jaeger has them.
+    Trace(trace::Arguments),
     /// Print each consumer group: its members, what each owns, offsets and lag.
     Groups(groups::Options),
     /// Print one number for everything that a service has derived from the log, and one for each of its collections.
@@ -100,12 +104,13 @@ fn run(cli: Cli) -> Result<(), Error> {
     if matches!(cli.verb, Verb::Config) {
         return config::print(&resolved);
     }
-    headwater_otel::init(&TelemetryConfig { log: settings.log.clone() })?;
+    headwater_otel::init(&settings.telemetry())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
     let done = runtime.block_on(async {
         match cli.verb {
             Verb::Up => up::run(settings).await,
             Verb::Serve { roles } => serve::run(settings, roles).await,
+            Verb::Trace(arguments) => trace::run(arguments, &settings).await,
             Verb::Groups(options) => groups::run(options, &settings).await,
             Verb::Simulate(arguments) => simulate::run(arguments, &settings).await,
             Verb::Verify => verify::run(&settings).await,
@@ -116,5 +121,6 @@ fn run(cli: Cli) -> Result<(), Error> {
         }
     });
     runtime.shutdown_timeout(RUNTIME_END);
+    headwater_otel::flush_traces(TRACES_END);
     done
 }
