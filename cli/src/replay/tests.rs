@@ -135,7 +135,8 @@ async fn a_replay_comes_to_the_live_documents_and_writes_to_no_topic() {
         stop.cancel();
     };
     let (analytics, fraud, ()) = tokio::join!(analytics, fraud, proved);
-    (analytics.unwrap(), fraud.unwrap());
+    analytics.unwrap();
+    fraud.unwrap();
     database.wipe().await;
 }
 
