@@ -39,11 +39,11 @@ test: lint ## everything that must pass, a line per suite; brings up Kafka, Post
 	unset KAFKA_BROKERS DATABASE_URL MONGODB_URI; \
 	.ci/suite tests cargo test --workspace --release --locked --no-fail-fast
 
-faults: ## the consumers and producers on a real Kafka that is killed and frozen: brings it up, and takes it down
-	@.ci/suite kafka deploy/native/stack up kafka
-	@trap 'deploy/native/stack down' EXIT; eval "$$(deploy/native/stack env kafka)"; \
-	export HEADWATER_TEST_KAFKA=$$KAFKA_BROKERS; unset KAFKA_BROKERS; \
-	.ci/suite faults cargo test -p headwater-stream --release --locked --test native
+faults: ## the fault matrix: the platform on real parts that are killed and frozen; some rows: ROWS=1,7b, other traffic: SEED=2
+	@.ci/suite parts deploy/native/stack up kafka postgres mongo
+	@trap 'deploy/native/stack down --wipe' EXIT; \
+	export HEADWATER_FAULT_ROWS='$(or $(ROWS),matrix)' HEADWATER_FAULT_SEED='$(SEED)'; \
+	cargo test -p headwater-tests --release --locked --test faults
 
 traces: ## one event followed through every service in a real Jaeger: builds it, brings it up, and takes it down
 	@.ci/suite jaeger deploy/native/stack up jaeger

@@ -1,9 +1,12 @@
 //! The one program: each verb in a file of its own, and the platform in one process as a library.
 
 mod config;
+mod derived;
+mod digest;
 mod error;
 mod groups;
 mod ports;
+pub mod replay;
 mod roles;
 mod scrape;
 mod serve;
@@ -16,6 +19,7 @@ mod trace;
 pub mod up;
 pub mod verify;
 
+pub use derived::Derived;
 pub use error::Error;
 pub use roles::Role;
 pub use target::{Broker, Target};
@@ -68,6 +72,13 @@ enum Verb {
     Trace(trace::Arguments),
     /// Print each consumer group: its members, what each owns, offsets and lag.
     Groups(groups::Options),
+    /// Print one number for everything that a service has derived from the log, and one for each of its collections.
+    Digest {
+        #[arg(value_name = "SERVICE")]
+        of: Derived,
+    },
+    /// Derive a service's documents from the log once more, beside the live ones, and compare: exit 1 on a difference.
+    Replay(replay::Arguments),
     /// Work on the topics of the log.
     Topics {
         #[command(subcommand)]
@@ -103,6 +114,8 @@ fn run(cli: Cli) -> Result<(), Error> {
             Verb::Groups(options) => groups::run(options, &settings).await,
             Verb::Simulate(arguments) => simulate::run(arguments, &settings).await,
             Verb::Verify => verify::run(&settings).await,
+            Verb::Digest { of } => digest::run(of, &settings).await,
+            Verb::Replay(arguments) => replay::run(arguments, &settings).await,
             Verb::Topics { verb } => topics::run(verb, &settings).await,
             Verb::Config => Ok(()),
         }
