@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up build test faults lint fmt tools clean
+.PHONY: help up build test faults bench lint fmt tools clean
 
 # outside the checkout, so that a fresh clone builds only what has changed
 CARGO_TARGET_DIR ?= $(HOME)/.cache/headwater/target
@@ -42,6 +42,10 @@ faults: ## the consumers and producers on a real Kafka that is killed and frozen
 	@trap 'deploy/native/stack down' EXIT; eval "$$(deploy/native/stack env kafka)"; \
 	export HEADWATER_TEST_KAFKA=$$KAFKA_BROKERS; unset KAFKA_BROKERS; \
 	.ci/suite faults cargo test -p headwater-stream --release --locked --test native
+
+bench: ## how fast the ingress is on a real Kafka and PostgreSQL that it brings up: ARGS="--json", see bench/run
+	cargo build --release --locked -p headwater-cli -p headwater-bench
+	bench/run $(ARGS)
 
 lint: ## formats, clippy, licences and bans of dependencies, the contract
 	@deploy/tools install buf cargo-deny cargo-machete

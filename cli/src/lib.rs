@@ -17,6 +17,7 @@ pub mod verify;
 
 pub use error::Error;
 pub use roles::Role;
+pub use scrape::Scrape;
 pub use target::{Broker, Target};
 pub use up::Platform;
 

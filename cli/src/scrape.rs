@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use crate::{Error, target::reachable};
 
 /// What `/metrics` said at one moment.
-pub(crate) struct Scrape(String);
+pub struct Scrape(String);
 
 impl Scrape {
-    pub(crate) async fn of(http: &reqwest::Client, admin: SocketAddr) -> Result<Self, Error> {
+    /// Fails where nothing answers there, or not with metrics.
+    pub async fn of(http: &reqwest::Client, admin: SocketAddr) -> Result<Self, Error> {
         let url = format!("http://{}/metrics", reachable(admin));
         let unreachable = |source| Error::unreachable(format!("no metrics at {url}; is the platform up?"), source);
         let answer = http.get(&url).send().await.and_then(reqwest::Response::error_for_status);
@@ -16,7 +17,7 @@ impl Scrape {
 
     /// The sum over all series of the metric that carry these labels; `None` where there is no such series. Names as
     /// in `headwater_otel::names`.
-    pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let name = name.replace('.', "_");
         let labels: Vec<String> =
             labels.iter().map(|(key, value)| format!("{}=\"{value}\"", key.replace('.', "_"))).collect();
