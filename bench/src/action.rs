@@ -1,14 +1,18 @@
 //! The actions that are sent, nearly encoded before the first of them is: the client shares its cores with what it
 //! measures.
 use bytes::BufMut;
-use headwater_proto::v1::{Payload, RecordActionRequest, RecordActionResponse, RecordActionsResponse};
+use clap::ValueEnum;
+use headwater_proto::{
+    Timestamp,
+    v1::{Payload, RecordActionRequest, RecordActionResponse, RecordActionsResponse},
+};
 use headwater_stream::{Clock as _, SystemClock};
-use prost::Message as _;
+use prost::{Message as _, encoding};
 use tonic::{
     Status,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
-use uuid::Uuid;
+use uuid::{Uuid, fmt::Hyphenated};
 
 /// How many of ten actions are of which type.
 const MIX: [&str; 10] = [
@@ -24,8 +28,9 @@ const MIX: [&str; 10] = [
     "user.created",
 ];
 const USER_AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0";
-/// Field 1, a string: event_id.
+/// event_id: field 1, a string.
 const EVENT_ID_TAG: u8 = 1 << 3 | 2;
+const OCCURRED_AT_FIELD: u32 = 4;
 
 /// What is sent: an event_id of its own, and for the rest an index into [`Actions`].
 #[derive(Debug, Clone, Copy)]
@@ -38,11 +43,21 @@ pub(crate) struct Action {
 pub(crate) struct Actions {
     users: Vec<Box<[u8]>>,
     kinds: Vec<Box<[u8]>>,
+    ids: Ids,
+}
+
+/// What a client makes its event_ids of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Ids {
+    /// UUIDv7: they grow with time, as those that the ingress makes.
+    V7,
+    /// UUIDv4: each is looked for in another place of the store's index.
+    V4,
 }
 
 impl Actions {
     /// Each user has an address, one session and one browser.
-    pub(crate) fn new(users: u32) -> Self {
+    pub(crate) fn new(users: u32, ids: Ids) -> Self {
         let user = |index: u32| RecordActionRequest {
             user_id: format!("load-{index:07}"),
             payload: Some(Payload {
@@ -53,18 +68,15 @@ impl Actions {
             }),
             ..RecordActionRequest::default()
         };
-        let kind = |event_type: &str| {
-            // a trusted backend says when it happened; the whole run happened when it began
-            RecordActionRequest {
-                event_type: event_type.to_owned(),
-                occurred_at: Some(SystemClock.now().into()),
-                ..RecordActionRequest::default()
-            }
+        let kind = |event_type: &str| RecordActionRequest {
+            event_type: event_type.to_owned(),
+            ..RecordActionRequest::default()
         };
         let encode = |request: RecordActionRequest| request.encode_to_vec().into_boxed_slice();
         Self {
             users: (0..users.max(1)).map(|index| encode(user(index))).collect(),
             kinds: MIX.into_iter().map(|event_type| encode(kind(event_type))).collect(),
+            ids,
         }
     }
 
@@ -72,14 +84,22 @@ impl Actions {
         Action { user: fastrand::u32(..self.users.len() as u32), kind: fastrand::usize(..MIX.len()) }
     }
 
-    /// Protobuf messages may be joined: their fields come in any order.
+    /// It happens now. Protobuf messages may be joined: their fields come in any order.
     fn encode(&self, action: Action, out: &mut impl BufMut) {
-        out.put_u8(EVENT_ID_TAG);
-        out.put_u8(uuid::fmt::Hyphenated::LENGTH as u8);
-        let id = Uuid::from_u128(fastrand::u128(..) & !(0xf << 76 | 0b11 << 62) | 4 << 76 | 0b10 << 62);
-        let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+        let now = SystemClock.now();
+        let id = match self.ids {
+            Ids::V7 => {
+                let random = fastrand::u128(..).to_le_bytes();
+                let random = random.first_chunk().expect("10 of 16 bytes");
+                uuid::Builder::from_unix_timestamp_millis(now.as_millis().unsigned_abs(), random).into_uuid()
+            }
+            Ids::V4 => uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid(),
+        };
+        let mut text = [0; Hyphenated::LENGTH];
         id.hyphenated().encode_lower(&mut text);
+        out.put_slice(&[EVENT_ID_TAG, text.len() as u8]);
         out.put_slice(&text);
+        encoding::message::encode(OCCURRED_AT_FIELD, &Timestamp::from(now), out);
         out.put_slice(&self.kinds[action.kind]);
         out.put_slice(&self.users[action.user as usize]);
     }
@@ -154,7 +174,7 @@ mod tests {
 
     #[test]
     fn what_is_joined_is_a_whole_request_with_an_id_of_its_own() {
-        let actions = Actions::new(3);
+        let actions = Actions::new(3, Ids::V7);
         let read = |action| {
             let mut bytes = Vec::new();
             actions.encode(action, &mut bytes);
@@ -165,7 +185,7 @@ mod tests {
         assert_eq!((first.user_id.as_str(), first.event_type.as_str()), ("load-0000002", "user.ip_changed"));
         assert_eq!(first.payload.as_ref().map(|payload| payload.ip.as_str()), Some("198.18.0.2"));
         assert!(first.occurred_at.is_some());
-        assert_eq!(Uuid::try_parse(&first.event_id).map(|id| id.get_version_num()), Ok(4));
+        assert_eq!(Uuid::try_parse(&first.event_id).map(|id| id.get_version_num()), Ok(7));
         assert_ne!(first.event_id, second.event_id);
     }
 }

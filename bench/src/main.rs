@@ -16,7 +16,12 @@ use hdrhistogram::Histogram;
 use tokio::time::{Instant, sleep_until};
 use tonic::transport::{Channel, Endpoint};
 
-use crate::{action::Actions, cpu::Process, outbox::Outbox, report::Report};
+use crate::{
+    action::{Actions, Ids},
+    cpu::Process,
+    outbox::Outbox,
+    report::Report,
+};
 
 /// Drives RecordActions or RecordAction of a running ingress for a fixed time. Exit code 1: an action was refused, or
 /// the relay fell behind.
@@ -48,6 +53,9 @@ struct Arguments {
     /// Each action is of one of so many, drawn uniformly.
     #[arg(long, default_value_t = 100_000)]
     users: u32,
+    /// Of the event_ids.
+    #[arg(long, value_enum, default_value_t = Ids::V7)]
+    ids: Ids,
     /// Processes whose CPU is counted, with all their children; this one is.
     #[arg(long = "process", value_name = "NAME=PID")]
     processes: Vec<Process>,
@@ -123,7 +131,7 @@ async fn main() -> ExitCode {
 /// True where everything was accepted and the relay kept up.
 async fn run(mut arguments: Arguments) -> anyhow::Result<bool> {
     arguments.processes.push(Process::this());
-    let actions = Arc::new(Actions::new(arguments.users));
+    let actions = Arc::new(Actions::new(arguments.users, arguments.ids));
     let outbox = Outbox::new(arguments.admin)?;
     let before_all = outbox.look().await?;
     let channels = connect(&arguments).await?;

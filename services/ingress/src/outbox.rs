@@ -41,6 +41,20 @@ pub trait Outbox: Send + Sync + 'static {
         limit_bytes: usize,
     ) -> impl Future<Output = Result<Vec<OutboxRow>, StoreError>> + Send;
 
+    /// [`Outbox::unsent`] of many shards, by partition. One statement where each costs a round trip.
+    fn unsent_of_all(&self, readings: Vec<Reading>) -> impl Future<Output = Result<Vec<OutboxRow>, StoreError>> + Send {
+        async move {
+            let occupied = self.occupied().await?;
+            let mut rows = Vec::new();
+            for Reading { lease, in_flight, limit_bytes } in readings {
+                if occupied.contains(&lease.partition) {
+                    rows.extend(self.unsent(&lease, &in_flight, limit_bytes).await?);
+                }
+            }
+            Ok(rows)
+        }
+    }
+
     /// Forgets rows that are in the log, but for those of leases that are no longer valid. An id that is not there is
     /// no error.
     fn delete(&self, sent: &[SentRow]) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -61,6 +75,14 @@ pub struct Lease {
     pub until: Option<Instant>,
     /// Another relay is due it: read no more of it, and release it when nothing is in flight.
     pub surplus: bool,
+}
+
+/// What may be read of a shard now: see [`Outbox::unsent`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    pub lease: Lease,
+    pub in_flight: Vec<i64>,
+    pub limit_bytes: usize,
 }
 
 /// A row that is in the log, with the lease it was read under.

@@ -1,14 +1,20 @@
 //! What is accepted stays, and nothing is left half open, whatever is dropped or killed.
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Barrier},
+    time::Duration,
+};
 
 use headwater_proto::{EventId, v1, v1::user_actions_server::UserActions};
 use tokio::{task::JoinSet, time::timeout};
 use tonic::{Code, Request};
 
-use super::{DEADLINE, Database, until};
+use super::{CONNECTIONS, DEADLINE, Database, until};
 use crate::{
     Api, Store,
+    outbox::Outbox,
     testing::{outbox, read_outbox, running},
+    users::{Keys, Writes},
 };
 
 /// The n-th failed login of a user.
@@ -127,5 +133,32 @@ async fn what_is_accepted_while_backends_are_killed_is_there_once_and_in_order()
     for (user, counts) in counts {
         assert_eq!(counts, (1..=60).collect::<Vec<_>>(), "{user}");
     }
+    database.wipe().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn a_server_that_ended_its_sessions_costs_one_unit_of_work_not_one_per_connection() {
+    const KILL: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = $1";
+    let database = Database::create().await;
+    let store = database.open().await;
+    let all_at_once = Arc::new(Barrier::new(CONNECTIONS as usize));
+    let mut connecting = JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let (store, all_at_once) = (store.clone(), all_at_once.clone());
+        connecting.spawn(async move {
+            let together = |_| {
+                all_at_once.wait();
+                (Writes::default(), ())
+            };
+            store.transact(&Keys::default(), together).await.unwrap();
+        });
+    }
+    connecting.join_all().await;
+    assert_eq!(database.count(KILL).await, i64::from(CONNECTIONS));
+    let mut failed = 0;
+    for _ in 0..CONNECTIONS {
+        failed += usize::from(store.waiting().await.is_err());
+    }
+    assert_eq!(failed, 1);
     database.wipe().await;
 }
