@@ -34,7 +34,7 @@ impl Outbox {
     }
 
     pub(crate) async fn look(&self) -> anyhow::Result<Look> {
-        let scrape = Scrape::of(&self.http, self.admin).await?;
+        let scrape = Scrape::of(&self.http, &[self.admin]).await?;
         let gauge = |name| scrape.sum(name, &[]).with_context(|| format!("the ingress does not show {name}"));
         Ok(Look {
             rows: gauge(names::OUTBOX_ROWS)?,
