@@ -118,7 +118,8 @@ mod tests {
     #[test]
     fn the_newest_is_known_until_a_failure_or_two_generations_of_others() {
         let (recent, ada) = (Recent::default(), user_id("ada"));
-        let others = |name: &str| (0..GENERATION / BYTES.0).map(|n| (user_id(&format!("{name}{n}")), state(0))).collect();
+        let others =
+            |name: &str| (0..GENERATION / BYTES.0).map(|n| (user_id(&format!("{name}{n}")), state(0))).collect();
         recent.right(vec![(ada.clone(), state(1))], 10);
         recent.right(vec![(ada.clone(), state(2))], 11);
         assert_eq!((failures(&recent, &ada), failures(&recent, &ada)), (Some((2, 11)), None), "it is given away");
