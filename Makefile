@@ -43,14 +43,14 @@ faults: ## the fault matrix: the platform on real parts that are killed and froz
 	@.ci/suite parts deploy/native/stack up kafka postgres mongo
 	@trap 'deploy/native/stack down --wipe' EXIT; \
 	export HEADWATER_FAULT_ROWS='$(or $(ROWS),matrix)' HEADWATER_FAULT_SEED='$(SEED)'; \
-	cargo test -p headwater-tests --release --locked --test faults
+	cargo test --workspace --release --locked --test faults
 
 traces: ## one event followed through every service in a real Jaeger: builds it, brings it up, and takes it down
 	@.ci/suite jaeger deploy/native/stack up jaeger
 	@trap 'deploy/native/stack down' EXIT; eval "$$(deploy/native/stack env jaeger)"; \
 	export HEADWATER_TEST_JAEGER_URL=$$JAEGER_URL HEADWATER_TEST_OTLP_ENDPOINT=$$OTEL_EXPORTER_OTLP_ENDPOINT; \
 	unset JAEGER_URL OTEL_EXPORTER_OTLP_ENDPOINT; \
-	.ci/suite traces cargo test -p headwater-tests --release --locked --test trace
+	.ci/suite traces cargo test --workspace --release --locked --test trace
 
 bench: ## how fast the ingress is on a real Kafka and PostgreSQL that it brings up: ARGS="--json", see bench/run
 	cargo build --release --locked -p headwater-cli -p headwater-bench
@@ -64,7 +64,7 @@ lint: ## formats, clippy, licences and bans of dependencies, the contract
 	@.ci/suite 'cargo machete' cargo machete
 	@.ci/suite 'cargo deny' cargo deny --workspace --locked check bans licenses sources
 	@.ci/suite clippy cargo clippy --workspace --all-targets --release --locked -- -D warnings
-	@.ci/suite 'clippy, the tests on a real jaeger' cargo clippy -p headwater-tests --test trace --release --locked -- -D warnings
+	@.ci/suite 'clippy, the tests on a real jaeger' cargo clippy --workspace --test trace --release --locked -- -D warnings
 
 fmt: ## formats Rust and protobuf
 	@deploy/tools install buf

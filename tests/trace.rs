@@ -91,7 +91,7 @@ async fn edges(jaeger: &str, trace: TraceContext, expected: &[(Named, Named)]) -
             .collect();
         if edges != last {
             let missing: Vec<_> = wanted.difference(&edges).collect();
-            println!("{} edges, missing {missing:#?}", edges.len());
+            eprintln!("{} edges, missing {missing:#?}", edges.len());
             last = edges;
         }
         wanted.is_subset(&last).then_some(seen)
