@@ -53,7 +53,7 @@ traces: ## one event followed through every service in a real Jaeger: builds it,
 	.ci/suite traces cargo test --workspace --release --locked --test trace
 
 bench: ## how fast the ingress is on a real Kafka and PostgreSQL that it brings up: ARGS="--json", see bench/run
-	cargo build --release --locked -p headwater-cli -p headwater-bench
+	cargo build --release --locked --workspace --bins
 	bench/run $(ARGS)
 
 lint: ## formats, clippy, licences and bans of dependencies, the contract
