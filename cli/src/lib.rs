@@ -3,6 +3,7 @@
 mod config;
 mod error;
 mod groups;
+mod health;
 mod ports;
 mod roles;
 mod scrape;
@@ -62,6 +63,8 @@ enum Verb {
     Verify,
     /// Print the effective settings and where each comes from.
     Config,
+    /// Ask the process that runs with these settings whether it is ready: exit code 0, 1 (and what it waits for), 3 (nobody).
+    Health,
     /// Print each consumer group: its members, what each owns, offsets and lag.
     Groups(groups::Options),
     /// Work on the topics of the log.
@@ -95,6 +98,7 @@ fn run(cli: Cli) -> Result<(), Error> {
         match cli.verb {
             Verb::Up => up::run(settings).await,
             Verb::Serve { roles } => serve::run(settings, roles).await,
+            Verb::Health => health::run(&settings).await,
             Verb::Groups(options) => groups::run(options, &settings).await,
             Verb::Simulate(arguments) => simulate::run(arguments, &settings).await,
             Verb::Verify => verify::run(&settings).await,

@@ -5,6 +5,8 @@ mod context;
 mod describe;
 pub mod names;
 mod readiness;
+#[cfg(test)]
+mod shown;
 mod telemetry;
 
 pub use admin::admin_routes;

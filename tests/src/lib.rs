@@ -1,13 +1,17 @@
-//! What every scenario needs: the platform in this process on free ports, clients for it, and waiting on a condition.
+//! What every scenario needs: a platform in this process or wherever it runs, clients for it, and waiting on a condition;
+//! and the scenarios that hold of each.
+mod reached;
 mod refusal;
 mod running;
+pub mod scenarios;
 
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+pub use reached::{Logged, Reached};
 pub use refusal::{fields_of_json, reason, reason_of_json};
-pub use running::{Logged, Running};
+pub use running::Running;
 
 /// How long a condition may take to hold. Generous: a slow machine must not fail a test, a wrong platform waits once.
 const DEADLINE: Duration = Duration::from_secs(60);
