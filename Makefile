@@ -30,11 +30,12 @@ build: ## the program, in $(CARGO_TARGET_DIR)/release/headwater
 	cargo build --release --locked
 
 # one profile for programs and tests, clippy's build scripts included: librdkafka is compiled once
-test: lint ## everything that must pass, a line per suite; brings up a PostgreSQL for it, and takes it down
+test: lint ## everything that must pass, a line per suite; brings up a PostgreSQL and a Mongo-protocol store for it, and takes them down
 	@deploy/tools install grpcurl
-	@.ci/suite postgres deploy/native/stack up postgres
-	@trap 'deploy/native/stack down' EXIT; eval "$$(deploy/native/stack env postgres)"; \
-	export HEADWATER_TEST_DATABASE_URL=$$DATABASE_URL; unset DATABASE_URL; \
+	@.ci/suite 'postgres, mongo' deploy/native/stack up postgres mongo
+	@trap 'deploy/native/stack down' EXIT; eval "$$(deploy/native/stack env postgres mongo)"; \
+	export HEADWATER_TEST_DATABASE_URL=$$DATABASE_URL HEADWATER_TEST_MONGODB_URI=$$MONGODB_URI; \
+	unset DATABASE_URL MONGODB_URI; \
 	.ci/suite tests cargo test --workspace --release --locked --no-fail-fast
 
 test-compose: ## the platform in containers, killed and scaled: stand-in images where there are no others, the program as built here

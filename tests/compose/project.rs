@@ -7,7 +7,11 @@ use std::{
     thread,
 };
 
-use headwater_cli::{Broker, Target, up::Addresses};
+use headwater_cli::{
+    Target,
+    settings::{Secret, Settings},
+    up::Addresses,
+};
 use headwater_proto::EventId;
 use headwater_stream::{Clock, KafkaConfig, SystemClock};
 use headwater_tests::Reached;
@@ -118,16 +122,22 @@ impl Project {
 
     /// As `simulate` and `verify` see it now: containers that were started anew may have other addresses.
     pub(crate) fn target(&self) -> Target {
-        let defaults = headwater_cli::settings::Settings::default();
-        Target {
-            pid: None,
-            kafka: Broker { bootstrap: self.kafka().brokers, embedded: false },
-            addresses: self.addresses(),
-            notifications: Some(self.notifications()),
-            session_timeout_millis: i64::try_from(defaults.session_timeout.as_millis()).expect("half an hour"),
-            login_warning_threshold: defaults.notify_login_warning_threshold,
-            group_suffix: String::new(),
-            built_in_rules: true,
+        Target::named(&self.settings()).expect("a broker is set")
+    }
+
+    fn settings(&self) -> Settings {
+        let addresses = self.addresses();
+        Settings {
+            ingress_grpc_port: addresses.ingress.port(),
+            http_port: addresses.http.port(),
+            analytics_grpc_port: addresses.analytics.port(),
+            fraud_grpc_port: addresses.fraud.port(),
+            admin_port: addresses.admin.port(),
+            admin_addresses: self.admins(),
+            kafka_brokers: Some(self.kafka().brokers),
+            mongodb_uri: Some(Secret::from(format!("mongodb://{}/headwater", self.published("MONGO_PORT")))),
+            notification_dir: self.notifications(),
+            ..Settings::default()
         }
     }
 

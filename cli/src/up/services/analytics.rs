@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use headwater_analytics::{Api, Config, MemoryStore, mount, run};
+use headwater_analytics::{Api, Config, MemoryStore, Store, mount, run};
+use headwater_documents::Documents;
 use headwater_proto::topics;
 use headwater_stream::SystemClock;
 
@@ -12,31 +13,57 @@ use crate::{
 };
 
 #[derive(Clone)]
-pub(crate) struct Analytics {
-    config: Config,
-    store: MemoryStore,
-    api: Api<MemoryStore>,
+pub(crate) enum Analytics {
+    Memory(Service<MemoryStore>),
 }
 
 impl Analytics {
-    pub(crate) fn open(around: &Surroundings) -> Result<Self, Error> {
+    pub(crate) async fn open(around: &Surroundings, documents: Option<&Documents>) -> Result<Self, Error> {
         let config = Config { session_timeout: around.settings.session_timeout };
         config.validate().map_err(|problem| Error::Usage(format!("SESSION_TIMEOUT: {problem}")))?;
-        let store = MemoryStore::default();
+        match documents {
+            Some(_) => Err(Error::Usage(
+                "MONGODB_URI is set, but this version has no adapter for the documents of analytics yet: unset it and \
+                 run `headwater up`, or serve other roles"
+                    .to_owned(),
+            )),
+            None => Service::new(config, MemoryStore::default()).map(Self::Memory),
+        }
+    }
+
+    pub(crate) fn mount(&self, services: headwater_rpc::Services) -> headwater_rpc::Services {
+        match self {
+            Self::Memory(service) => mount(services, service.api.clone()),
+        }
+    }
+
+    pub(crate) fn birth(self, around: Surroundings, instance: String, port: Arc<Port>) -> Birth {
+        match self {
+            Self::Memory(service) => service.birth(around, instance, port),
+        }
+    }
+}
+
+/// Over one kind of store.
+#[derive(Clone)]
+pub(crate) struct Service<S> {
+    config: Config,
+    store: S,
+    api: Api<S>,
+}
+
+impl<S: Store> Service<S> {
+    fn new(config: Config, store: S) -> Result<Self, Error> {
         let api = Api::new(&config, store.clone(), Arc::new(SystemClock));
         Ok(Self { config, store, api: api.map_err(|error| Error::service("analytics", error))? })
     }
 
-    pub(crate) fn mount(&self, services: headwater_rpc::Services) -> headwater_rpc::Services {
-        mount(services, self.api.clone())
-    }
-
-    pub(crate) fn birth(self, around: Surroundings, instance: String, port: Arc<Port>) -> Birth {
+    fn birth(self, around: Surroundings, instance: String, port: Arc<Port>) -> Birth {
         Box::new(move |component, stop| -> Life {
             let (this, around, port) = (self.clone(), around.clone(), port.clone());
             let consumer = around.consumer(topics::ANALYTICS, Role::Analytics, &instance);
             Box::pin(async move {
-                let services = this.mount(headwater_rpc::Services::new());
+                let services = mount(headwater_rpc::Services::new(), this.api);
                 let serve = around.serve(Role::Analytics, &port, services, stop.clone());
                 let consume = async {
                     let ran = run(&this.config, this.store, consumer, around.producer.clone(), component, stop.clone());
