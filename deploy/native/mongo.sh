@@ -5,7 +5,7 @@
 mongo_install() {
   if command -v mongod >/dev/null; then return; fi
   postgres_install
-  go_program ferretdb
+  go_program ferretdb .
 }
 
 mongo_start() {
@@ -26,14 +26,16 @@ mongo_start_mongod() {
 mongo_start_ferretdb() {
   local home
   home=$(home_of mongo)
-  settle_port mongo postgres.port ""
-  postgres_prepare mongo "$(recorded mongo postgres.port)" off
+  postgres_prepare mongo postgres.port "" off
   echo "$(module_version ferretdb github.com/FerretDB/FerretDB)-ferretdb" >"$home/version"
   # What a client asks takes a connection of the pool; its default of four would hold others up. The password is not in
-  # the command line, which every user of the machine can read.
+  # the command line, which every user of the machine can read. FerretDB gives the names of fields as parameters: only a
+  # plan that knows their values uses an index. PostgreSQL takes each value that is asked for to be in one of a hundred
+  # documents, and would rather read all of them than use the index for many values.
   PGPASSWORD=$(recorded mongo password) start_process mongo "$go_program" -listen "127.0.0.1:$(recorded mongo port)" \
     -postgresql "postgres://headwater@127.0.0.1:$(recorded mongo postgres.port)/headwater?pool_max_conns=32" \
-    -- "${postgres_command[@]}"
+    -- "${as_postgres[@]}" setpriv --pdeathsig KILL -- "${postgres_command[@]}" \
+    -c plan_cache_mode=force_custom_plan -c enable_seqscan=off
 }
 
 # An OP_MSG {ping: 1, $db: "admin"}, which FerretDB passes on to its PostgreSQL; the answer is {ok: 1.0}.

@@ -76,21 +76,32 @@ need_go() {
     fail "$1 is built with Go $GO_VERSION or later, not $version: $(command -v go)"
 }
 
-# go_program <folder beside this file>: sets go_program to the program built from it. Its folder in the cache is named
-# after its sources, so that a change of them is built anew.
+# go_program <folder beside this file> <package>: sets go_program to the program built from that package by the module in
+# that folder. Its folder in the cache is named after these sources, so that a change of them is built anew.
 go_program() {
   local name=$1 sources
-  sources=$(cd "$NATIVE/$name" && cat ./*.go go.mod go.sum | sha256sum)
+  sources=$(cat "$NATIVE/$name"/* | sha256sum)
   go_program=$CACHE/$name-${sources:0:16}/$name
   [[ -x $go_program ]] && return
   need_go "$name"
-  fill_once "$name-${sources:0:16}" build_go "$name"
+  fill_once "$name-${sources:0:16}" build_go "$name" "$2"
 }
 
+# A file Module.patch beside the sources is applied to the module whose path ends so.
 build_go() {
-  note "building $1, which takes some minutes the first time"
-  (cd "$NATIVE/$1" && CGO_ENABLED=0 nice go build -p 2 -mod=readonly -buildvcs=false -ldflags='-s -w' -o "$2/$1" .) \
-    >"$CACHE/$1.log" 2>&1 || fail "$1 cannot be built: $(head -n 1 "$CACHE/$1.log"), all of it in $CACHE/$1.log"
+  local name=$1 package=$2 folder=$3 patch
+  note "building $name, which takes some minutes the first time"
+  (
+    cp -r "$NATIVE/$name" "$folder/src" && cd "$folder/src" || exit
+    for patch in *.patch; do
+      [[ -f $patch ]] || continue
+      command -v patch >/dev/null || apt_install patch
+      go mod vendor && patch -d vendor/*/*/"${patch%.patch}" -p1 <"$patch" || exit
+    done
+    CGO_ENABLED=0 nice go build -p 2 -buildvcs=false -ldflags='-s -w' -o "$folder/$name" "$package"
+  ) >"$CACHE/$name.log" 2>&1 ||
+    fail "$name cannot be built: $(grep -vm1 '^go: downloading' "$CACHE/$name.log"), all of it in $CACHE/$name.log"
+  rm -rf "$folder/src"
 }
 
 # module_version <folder> <module>: as its go.mod has it, without the v.

@@ -50,21 +50,21 @@ postgres_user() {
 }
 
 postgres_start() {
-  settle_port postgres port "${HEADWATER_POSTGRES_PORT:-}"
-  postgres_prepare postgres "$(recorded postgres port)" on
+  postgres_prepare postgres port "${HEADWATER_POSTGRES_PORT:-}" on
   postgres_version_number >"$(home_of postgres)/version"
-  start_process postgres "${postgres_command[@]}"
+  start_process postgres "${as_postgres[@]}" "${postgres_command[@]}"
 }
 
 postgres_version_number() { "$postgres_bin/postgres" --version | sed 's/[^0-9]*\([0-9.]*\).*/\1/'; }
 
-# postgres_prepare <part> <port> <fsync: on|off>: a cluster in the part's folder, ready to be started.
-# Sets postgres_command, which starts it.
+# postgres_prepare <part> <file of its port> <fixed port or nothing> <fsync: on|off>: a cluster in the part's folder, ready to
+# be started. Sets postgres_command, which starts it when it is run behind as_postgres.
 postgres_prepare() {
   local part=$1 home sockets
   home=$(home_of "$part")
   postgres_user "$part"
   postgres_bury "$part"
+  settle_port "$part" "$2" "$3"
   sockets=$home/sockets
   mkdir -p "$sockets"
   ! is_root || chown postgres "$sockets"
@@ -73,8 +73,8 @@ postgres_prepare() {
     fail "$part: $home holds data of PostgreSQL $(<"$home/cluster/PG_VERSION"), not $POSTGRES_VERSION: stack down --wipe $part"
   # A socket's path has at most 107 bytes.
   ((${#sockets} < 85)) || sockets=
-  render postgresql.conf "$home/postgresql.conf" "port=$2" "sockets=$sockets" "fsync=$3"
-  postgres_command=("${as_postgres[@]}" "$postgres_bin/postgres" -D "$home/cluster" -c "config_file=$home/postgresql.conf")
+  render postgresql.conf "$home/postgresql.conf" "port=$(recorded "$part" "$2")" "sockets=$sockets" "fsync=$4"
+  postgres_command=("$postgres_bin/postgres" -D "$home/cluster" -c "config_file=$home/postgresql.conf")
 }
 
 # postgres_init <part>: made beside its place and moved when complete: an interrupted initdb is done again.

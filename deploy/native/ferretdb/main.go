@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"flag"
 	"fmt"
@@ -21,6 +22,9 @@ import (
 	"github.com/FerretDB/FerretDB/ferretdb"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
+
+//go:embed indexes.sql
+var indexes string
 
 func main() {
 	listen := flag.String("listen", "127.0.0.1:27017", "address to serve MongoDB's protocol on")
@@ -77,7 +81,11 @@ func serve(ctx context.Context, listen, url string) error {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+	_, err = pool.Exec(ctx, indexes)
 	pool.Close()
+	if err != nil {
+		return fmt.Errorf("preparing PostgreSQL: %w", err)
+	}
 	server, err := ferretdb.New(&ferretdb.Config{
 		Listener:      ferretdb.ListenerConfig{TCP: listen},
 		Handler:       "postgresql",
