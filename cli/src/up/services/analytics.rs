@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
-use headwater_analytics::{Api, Config, MemoryStore, Store, mount, run};
+use headwater_analytics::{Api, Config, MemoryStore, MongoStore, Store, mount, run};
 use headwater_documents::Documents;
 use headwater_proto::topics;
 use headwater_stream::SystemClock;
 
-use super::{Surroundings, together};
+use super::{Surroundings, refused, together};
 use crate::{
     Error, Role,
     ports::Port,
@@ -15,6 +15,7 @@ use crate::{
 #[derive(Clone)]
 pub(crate) enum Analytics {
     Memory(Service<MemoryStore>),
+    Mongo(Service<MongoStore>),
 }
 
 impl Analytics {
@@ -22,11 +23,10 @@ impl Analytics {
         let config = Config { session_timeout: around.settings.session_timeout };
         config.validate().map_err(|problem| Error::Usage(format!("SESSION_TIMEOUT: {problem}")))?;
         match documents {
-            Some(_) => Err(Error::Usage(
-                "MONGODB_URI is set, but this version has no adapter for the documents of analytics yet: unset it and \
-                 run `headwater up`, or serve other roles"
-                    .to_owned(),
-            )),
+            Some(documents) => {
+                let store = MongoStore::open(documents).await.map_err(refused("analytics"))?;
+                Service::new(config, store).map(Self::Mongo)
+            }
             None => Service::new(config, MemoryStore::default()).map(Self::Memory),
         }
     }
@@ -34,12 +34,14 @@ impl Analytics {
     pub(crate) fn mount(&self, services: headwater_rpc::Services) -> headwater_rpc::Services {
         match self {
             Self::Memory(service) => mount(services, service.api.clone()),
+            Self::Mongo(service) => mount(services, service.api.clone()),
         }
     }
 
     pub(crate) fn birth(self, around: Surroundings, instance: String, port: Arc<Port>) -> Birth {
         match self {
             Self::Memory(service) => service.birth(around, instance, port),
+            Self::Mongo(service) => service.birth(around, instance, port),
         }
     }
 }
