@@ -1,7 +1,7 @@
 //! The platform in containers, as deploy/compose.yaml describes it: what holds of it in one process holds of it there,
 //! also while its containers are killed, added and taken away, and nothing of it stays behind.
 mod compose {
-    pub mod project;
+    pub(crate) mod project;
 }
 
 use std::{collections::BTreeSet, path::PathBuf};
@@ -28,9 +28,9 @@ const RATE: f64 = 100.0;
 const KILLED: [&str; 7] = ["ingress", "analytics", "notification", "fraud", "kafka", "postgres", "mongo"];
 
 /// Traffic of every kind while the platform is disturbed, then all of it against the reference.
-async fn withstands(project: &Project, seed: u64, disturbed: impl Future<Output = ()>) {
+async fn withstands(project: &Project, events: usize, seed: u64, disturbed: impl Future<Output = ()>) {
     let scenarios = vec![Scenario::Normal, Scenario::Takeover, Scenario::Stuffing, Scenario::Travel];
-    let parameters = Parameters { events: 6_000, seed, scenarios, late: 0.05, duplicates: 0.02 };
+    let parameters = Parameters { events, seed, scenarios, late: 0.05, duplicates: 0.02 };
     let (target, journals): (Target, PathBuf) = (project.target(), project.journals());
     let driven = simulate(&target, &journals, &parameters, Some(RATE), Audience::Nobody);
     let (summary, ()) = tokio::join!(driven, disturbed);
@@ -70,7 +70,7 @@ async fn every_container_is_killed_once_and_comes_back_by_itself_and_nothing_is_
             }
         }
     };
-    withstands(&project, 11, killed).await;
+    withstands(&project, 12_000, 11, killed).await;
     project.down();
 }
 
@@ -114,6 +114,6 @@ async fn instances_come_and_go_under_load_and_their_partitions_move() {
         scale("2");
         owned_by(2).await;
     };
-    withstands(&project, 12, moved).await;
+    withstands(&project, 8_000, 12, moved).await;
     project.down();
 }
