@@ -30,12 +30,13 @@ build: ## the program, in $(CARGO_TARGET_DIR)/release/headwater
 	cargo build --release --locked
 
 # one profile for programs and tests, clippy's build scripts included: librdkafka is compiled once
-test: lint ## everything that must pass, a line per suite; brings up a PostgreSQL and a Mongo-protocol store for it, and takes them down
-	@deploy/tools install grpcurl
-	@.ci/suite 'postgres, mongo' deploy/native/stack up postgres mongo
-	@trap 'deploy/native/stack down' EXIT; eval "$$(deploy/native/stack env postgres mongo)"; \
-	export HEADWATER_TEST_DATABASE_URL=$$DATABASE_URL HEADWATER_TEST_MONGODB_URI=$$MONGODB_URI; \
-	unset DATABASE_URL MONGODB_URI; \
+test: lint ## everything that must pass, a line per suite; brings up Kafka, PostgreSQL and a Mongo-protocol store for it, and takes them down
+	@deploy/tools install grpcurl kafkajs
+	@deploy/native/stack down --wipe
+	@.ci/suite 'kafka, postgres, mongo' deploy/native/stack up kafka postgres mongo
+	@trap 'deploy/native/stack down' EXIT; eval "$$(deploy/native/stack env kafka postgres mongo)"; \
+	export HEADWATER_TEST_KAFKA=$$KAFKA_BROKERS HEADWATER_TEST_DATABASE_URL=$$DATABASE_URL HEADWATER_TEST_MONGODB_URI=$$MONGODB_URI; \
+	unset KAFKA_BROKERS DATABASE_URL MONGODB_URI; \
 	.ci/suite tests cargo test --workspace --release --locked --no-fail-fast
 
 test-compose: ## the platform in containers, killed and scaled: stand-in images where there are no others, the program as built here
@@ -59,7 +60,6 @@ lint: ## formats, clippy, licences and bans of dependencies, the contract
 	@.ci/suite 'cargo machete' cargo machete
 	@.ci/suite 'cargo deny' cargo deny --workspace --locked check bans licenses sources
 	@.ci/suite clippy cargo clippy --workspace --all-targets --release --locked -- -D warnings
-	@.ci/suite 'clippy, the tests on a real kafka' cargo clippy -p headwater-stream --test native --release --locked -- -D warnings
 	@.ci/suite 'clippy, the tests on containers' cargo clippy -p headwater-tests --test compose --release --locked -- -D warnings
 
 fmt: ## formats Rust and protobuf
@@ -67,7 +67,7 @@ fmt: ## formats Rust and protobuf
 	cargo fmt --all
 	buf format --write proto --exclude-path proto/google
 
-tools: ## grpcurl, kcat, buf, cargo-deny, cargo-machete: in the folder that `deploy/tools path` prints
+tools: ## grpcurl, kcat, kafkajs, buf, cargo-deny, cargo-machete: in the folder that `deploy/tools path` prints
 	@deploy/tools install
 
 clean: ## what was built and what runs have left; not the tools

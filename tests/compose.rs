@@ -44,9 +44,9 @@ async fn withstands(project: &Project, events: usize, seed: u64, disturbed: impl
 async fn what_holds_in_one_process_holds_in_containers() {
     let _turn = ONE_AT_A_TIME.lock().await;
     let project = Project::up().await;
+    takeover::a_takeover_comes_back_as_a_forced_reset(&project.reached()).await;
+    takeover::a_reinstated_account_opens_again(&project.reached()).await;
     let platform = project.reached();
-    takeover::a_takeover_comes_back_as_a_forced_reset(&platform, "grace").await;
-    takeover::a_reinstated_account_opens_again(&platform, "linus").await;
     bad_input::every_bad_field_is_named_at_once(&platform).await;
     bad_input::a_bad_item_is_answered_and_the_stream_goes_on(&platform).await;
     bad_input::garbage_is_dead_lettered_by_every_group(&platform).await;

@@ -12,9 +12,8 @@ use headwater_cli::{
     settings::{Secret, Settings},
     up::Addresses,
 };
-use headwater_proto::EventId;
-use headwater_stream::{Clock, KafkaConfig, SystemClock};
-use headwater_tests::Reached;
+use headwater_stream::KafkaConfig;
+use headwater_tests::{Reached, native::token};
 use serde_json::Value;
 
 /// Every port that compose.yaml publishes, as deploy/.env calls them.
@@ -45,7 +44,7 @@ pub(crate) struct Project {
 impl Project {
     /// From the images that are there, without the console. Returns when everything is healthy.
     pub(crate) async fn up() -> Self {
-        let name = format!("headwater-test-{}", EventId::new(SystemClock.now()));
+        let name = format!("headwater-test-{}", token());
         let folder = std::env::temp_dir().join(&name);
         std::fs::create_dir_all(folder.join("notifications")).expect("a folder");
         let ports = free_ports();
@@ -115,7 +114,9 @@ impl Project {
             addresses: self.addresses(),
             kafka: self.kafka(),
             admins: self.admins(),
-            notifications: self.notifications(),
+            folder: self.notifications(),
+            group_suffix: String::new(),
+            token: token(),
             http: reqwest::Client::new(),
         }
     }

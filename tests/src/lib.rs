@@ -1,5 +1,6 @@
 //! What every scenario needs: a platform in this process or wherever it runs, clients for it, and waiting on a condition;
 //! and the scenarios that hold of each.
+pub mod native;
 mod reached;
 mod refusal;
 mod running;
@@ -11,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 pub use reached::{Logged, Reached};
 pub use refusal::{fields_of_json, reason, reason_of_json};
-pub use running::Running;
+pub use running::{Broker, Parts, Running};
 
 /// How long a condition may take to hold. Generous: a slow machine must not fail a test, a wrong platform waits once.
 const DEADLINE: Duration = Duration::from_secs(60);

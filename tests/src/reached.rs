@@ -19,14 +19,18 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::eventually;
 
-/// Everything that a scenario needs of a platform. Several scenarios may share one, each with users of its own.
+/// Everything that a scenario needs of a platform. Several scenarios may share one: what [`Reached::name`] and
+/// [`Reached::day`] give is nobody else's.
 pub struct Reached {
     pub addresses: Addresses,
     pub kafka: KafkaConfig,
     /// The admin port of every process; their metrics are summed.
     pub admins: Vec<SocketAddr>,
     /// Of the notification logs.
-    pub notifications: PathBuf,
+    pub folder: PathBuf,
+    pub group_suffix: String,
+    /// From [`crate::native::token`].
+    pub token: String,
     pub http: reqwest::Client,
 }
 
@@ -52,6 +56,17 @@ impl Logged {
 }
 
 impl Reached {
+    /// A user id of this run's own.
+    pub fn name(&self, name: &str) -> String {
+        format!("{name}-{}", self.token)
+    }
+
+    /// A past day on which, most likely, nobody else's events lie: one of 18,000.
+    pub fn day(&self) -> Day {
+        let number = u64::from_str_radix(&self.token, 16).expect("a token is hexadecimal");
+        Day::from_epoch_days((number % 18_000) as i32)
+    }
+
     pub fn actions(&self) -> UserActionsClient<Channel> {
         UserActionsClient::new(channel(self.addresses.ingress))
     }
@@ -86,9 +101,16 @@ impl Reached {
         .await
     }
 
+    /// What this user was told, in the order of each instance's log.
+    pub fn notifications_of(&self, user_id: &str) -> Vec<Value> {
+        let mut lines = self.notifications();
+        lines.retain(|line| line["userId"] == user_id);
+        lines
+    }
+
     /// Every line of every instance's notification log.
     pub fn notifications(&self) -> Vec<Value> {
-        let files = std::fs::read_dir(&self.notifications).into_iter().flatten();
+        let files = std::fs::read_dir(&self.folder).into_iter().flatten();
         let texts = files.map(|file| std::fs::read_to_string(file.expect("a file").path()).expect("a log"));
         let texts: Vec<String> = texts.collect();
         // a line in the making has no end yet

@@ -1,42 +1,93 @@
-//! A whole platform of this test's own, in this process.
+//! A whole platform of a test's own.
 use std::ops::Deref;
 
 use headwater_cli::{Platform, settings::Settings};
-use headwater_proto::EventId;
-use headwater_stream::{Clock, SystemClock};
+use headwater_proto::topics;
+use headwater_stream::EmbeddedKafka;
 
-use crate::Reached;
+use crate::{
+    Reached,
+    native::{self, Database},
+};
 
-/// The platform in this process, on free ports, with a folder of its own for notifications.
+/// What a platform stands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parts {
+    /// Its own broker and SQLite, inside this process.
+    Embedded,
+    /// The real Kafka and PostgreSQL of [`native`]. The log has what other runs wrote: user ids and days of
+    /// [`Reached::name`] and [`Reached::day`] are nobody else's.
+    Native,
+}
+
+/// A broker that outlives the platforms on it.
+pub struct Broker {
+    pub bootstrap: String,
+    _embedded: Option<EmbeddedKafka>,
+}
+
+impl Broker {
+    pub fn of(parts: Parts) -> Self {
+        let embedded =
+            (parts == Parts::Embedded).then(|| EmbeddedKafka::start(topics::ALL).expect("an embedded broker"));
+        let bootstrap = embedded.as_ref().map_or_else(native::kafka, |broker| broker.brokers().to_owned());
+        Self { bootstrap, _embedded: embedded }
+    }
+}
+
+/// The platform in this process, on free ports, with consumer groups and a folder for notifications of its own.
 pub struct Running {
     platform: Platform,
     reached: Reached,
+    database: Option<Database>,
 }
 
 impl Running {
     pub async fn start() -> Self {
-        Self::start_with(|_| {}).await
+        Self::on(Parts::Embedded).await
     }
 
-    pub async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
-        let folder = std::env::temp_dir().join(format!("headwater-{}", EventId::new(SystemClock.now())));
-        let mut settings = Settings { notification_dir: folder.clone(), ..Settings::default() }.on_free_ports();
+    pub async fn on(parts: Parts) -> Self {
+        Self::on_with(parts, |_| {}).await
+    }
+
+    pub async fn on_with(parts: Parts, change: impl FnOnce(&mut Settings)) -> Self {
+        let token = native::token();
+        let folder = std::env::temp_dir().join(format!("headwater-{token}"));
+        let mut settings = Settings {
+            notification_dir: folder.clone(),
+            group_suffix: format!("-{token}"),
+            ..Settings::default().on_free_ports()
+        };
+        let database = match parts {
+            Parts::Embedded => None,
+            Parts::Native => Some(Database::create().await),
+        };
+        if let Some(database) = &database {
+            settings.kafka_brokers = Some(native::kafka());
+            settings.database_url = Some(database.url().to_owned().into());
+        }
         change(&mut settings);
         let platform = Platform::start(settings).await.expect("the platform starts");
         let reached = Reached {
             addresses: *platform.addresses(),
             kafka: platform.kafka().clone(),
             admins: vec![platform.addresses().admin],
-            notifications: folder,
+            folder,
+            group_suffix: platform.settings().group_suffix.clone(),
+            token,
             http: reqwest::Client::new(),
         };
-        Self { platform, reached }
+        Self { platform, reached, database }
     }
 
     /// Ends it as Ctrl-C would.
     pub async fn stop(self) {
         self.platform.stop().await;
-        std::fs::remove_dir_all(self.reached.notifications).expect("the notifications of this test");
+        std::fs::remove_dir_all(self.reached.folder).expect("the notifications of this test");
+        if let Some(database) = self.database {
+            database.wipe().await;
+        }
     }
 
     pub fn platform(&self) -> &Platform {

@@ -65,15 +65,18 @@ impl Documents {
         Collection::new(&self.database, &self.updates, name)
     }
 
-    /// Makes the indexes of a collection where they are missing.
+    /// Makes the indexes of a collection where they are missing. One by one: FerretDB 1.24 hangs up on a command with
+    /// several that are there.
     pub async fn ensure_indexes(
         &self,
         collection: &str,
         indexes: impl IntoIterator<Item = Index>,
     ) -> Result<(), Error> {
-        let models: Vec<_> = indexes.into_iter().map(Index::model).collect();
         let collection = self.database.collection::<mongodb::bson::Document>(collection);
-        within("create_indexes", async { collection.create_indexes(models).await.map(drop) }).await
+        for index in indexes {
+            within("create_indexes", async { collection.create_index(index.model()).await.map(drop) }).await?;
+        }
+        Ok(())
     }
 
     /// Whether the server answers.

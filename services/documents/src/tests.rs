@@ -88,7 +88,8 @@ async fn an_update_says_how_many_it_met_and_makes_nothing() {
 async fn documents_are_found_in_order_over_indexes_that_may_be_made_twice() {
     let database = TestDatabase::create().await;
     for _ in 0..2 {
-        database.documents.ensure_indexes("facts", [Index(doc! { "n": -1, "_id": 1 })]).await.unwrap();
+        let indexes = [doc! { "n": -1, "_id": 1 }, doc! { "n": 1 }, doc! { "m": 1 }].map(Index);
+        database.documents.ensure_indexes("facts", indexes).await.unwrap();
     }
     let facts = database.documents.collection::<Document>("facts");
     facts.insert_new(&[fact("a", 1), fact("b", 3), fact("c", 3), fact("d", 2)]).await.unwrap();
