@@ -1,6 +1,6 @@
 # A store that speaks MongoDB's protocol: the machine's mongod, else FerretDB over a PostgreSQL of its own, which lives and
 # dies with it, so that the part fails alone and as a whole.
-# shellcheck shell=bash disable=SC2034 # parts are called by name
+# shellcheck shell=bash disable=SC2034,SC2154 # parts are called by name, and share variables
 
 mongo_install() {
   if command -v mongod >/dev/null; then return; fi
