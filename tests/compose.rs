@@ -4,7 +4,7 @@ mod compose {
     pub(crate) mod project;
 }
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::collections::BTreeSet;
 
 use compose::project::Project;
 use headwater_cli::{
@@ -31,7 +31,9 @@ const KILLED: [&str; 7] = ["ingress", "analytics", "notification", "fraud", "kaf
 async fn withstands(project: &Project, events: usize, seed: u64, disturbed: impl Future<Output = ()>) {
     let scenarios = vec![Scenario::Normal, Scenario::Takeover, Scenario::Stuffing, Scenario::Travel];
     let parameters = Parameters { events, seed, scenarios, late: 0.05, duplicates: 0.02 };
-    let (target, journals): (Target, PathBuf) = (project.target(), project.journals());
+    // simulate asks for the outbox only, so it needs no address that may change meanwhile
+    let target = Target { admins: vec![project.target().addresses.admin], ..project.target() };
+    let journals = project.journals();
     let driven = simulate(&target, &journals, &parameters, Some(RATE), Audience::Nobody);
     let (summary, ()) = tokio::join!(driven, disturbed);
     summary.expect("a run").checked().expect("everything is acknowledged");
@@ -57,18 +59,17 @@ async fn what_holds_in_one_process_holds_in_containers() {
 async fn every_container_is_killed_once_and_comes_back_by_itself_and_nothing_is_lost() {
     let _turn = ONE_AT_A_TIME.lock().await;
     let project = Project::up().await;
+    // the next is killed as soon as the one before is there again, ready or not
     let killed = async {
-        for service in KILLED {
-            for container in project.containers(service) {
-                let (before, _) = project.restarts(&container);
-                project.crash(&container);
-                eventually(&format!("{service} is started again and healthy"), async || {
-                    let (restarts, healthy) = project.restarts(&container);
-                    (restarts > before && healthy).then_some(())
-                })
-                .await;
-            }
+        for container in KILLED.iter().flat_map(|service| project.containers(service)) {
+            let before = project.restarts(&container);
+            project.crash(&container);
+            eventually(&format!("container {container} is started again"), async || {
+                (project.restarts(&container) > before).then_some(())
+            })
+            .await;
         }
+        eventually("everything is healthy again", async || project.is_healthy().then_some(())).await;
     };
     withstands(&project, 12_000, 11, killed).await;
     project.down();

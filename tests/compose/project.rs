@@ -98,11 +98,15 @@ impl Project {
         ]);
     }
 
-    /// How often its restart policy has started it, and whether it is healthy now.
-    pub(crate) fn restarts(&self, container: &str) -> (u64, bool) {
-        let count = docker(&["inspect", "--format", "{{.RestartCount}}", container]);
-        let healthy = state(container)["Health"]["Status"] == "healthy";
-        (count.parse().expect("a count"), healthy)
+    /// How often its restart policy has started it.
+    pub(crate) fn restarts(&self, container: &str) -> u64 {
+        docker(&["inspect", "--format", "{{.RestartCount}}", container]).parse().expect("a count")
+    }
+
+    /// Every container that runs.
+    pub(crate) fn is_healthy(&self) -> bool {
+        let running = self.compose(&["ps", "--quiet"]);
+        running.lines().all(|container| state(container)["Health"]["Status"] == "healthy")
     }
 
     pub(crate) fn kafka(&self) -> KafkaConfig {
