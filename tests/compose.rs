@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 
 use compose::project::Project;
 use headwater_cli::{
-    Target,
     simulate::{Audience, Parameters, Record, Scenario, simulate},
     verify::verify,
 };
@@ -32,9 +31,18 @@ async fn withstands(project: &Project, events: usize, seed: u64, disturbed: impl
     let scenarios = vec![Scenario::Normal, Scenario::Takeover, Scenario::Stuffing, Scenario::Travel];
     let parameters = Parameters { events, seed, scenarios, late: 0.05, duplicates: 0.02 };
     // simulate asks for the outbox only, so it needs no address that may change meanwhile
-    let target = Target { admins: vec![project.target().addresses.admin], ..project.target() };
+    let mut target = project.target();
+    target.admins = vec![target.addresses.admin];
     let journals = project.journals();
     let driven = simulate(&target, &journals, &parameters, Some(RATE), Audience::Nobody);
+    let platform = project.reached();
+    let disturbed = async {
+        eventually("the traffic flows", async || {
+            (platform.metric("headwater_ingress_events", &[]).await > 200.0).then_some(())
+        })
+        .await;
+        disturbed.await;
+    };
     let (summary, ()) = tokio::join!(driven, disturbed);
     summary.expect("a run").checked().expect("everything is acknowledged");
     let record = Record::newest(&journals).expect("a journal");
