@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up build test test-compose faults lint fmt tools clean
+.PHONY: help up build test test-compose faults traces lint fmt tools clean
 
 # outside the checkout, so that a fresh clone builds only what has changed
 CARGO_TARGET_DIR ?= $(HOME)/.cache/headwater/target
@@ -10,7 +10,7 @@ export CARGO_TARGET_DIR
 export PATH := $(shell deploy/tools path):$(PATH)
 
 # of the parts that tests bring up; PostgreSQL's own user must reach it, so not below a home folder
-test faults: export HEADWATER_NATIVE_DIR ?= /var/tmp/headwater-test-$(shell id -u)
+test faults traces: export HEADWATER_NATIVE_DIR ?= /var/tmp/headwater-test-$(shell id -u)
 
 # a machine may have the pinned toolchain under the name "stable" only: then that one, instead of a download
 PINNED := $(shell sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
@@ -46,11 +46,18 @@ test-compose: ## the platform in containers, killed and scaled: stand-in images 
 	.ci/suite 'image of the program' deploy/images/build program "$$CARGO_TARGET_DIR/release/headwater"; \
 	.ci/suite compose cargo test -p headwater-tests --release --locked --test compose
 
-faults: ## the consumers and producers on a real Kafka that is killed and frozen: brings it up, and takes it down
-	@.ci/suite kafka deploy/native/stack up kafka
-	@trap 'deploy/native/stack down' EXIT; eval "$$(deploy/native/stack env kafka)"; \
-	export HEADWATER_TEST_KAFKA=$$KAFKA_BROKERS; unset KAFKA_BROKERS; \
-	.ci/suite faults cargo test -p headwater-stream --release --locked --test native
+faults: ## the fault matrix: the platform on real parts that are killed and frozen; some rows: ROWS=1,7b, other traffic: SEED=2
+	@.ci/suite parts deploy/native/stack up kafka postgres mongo
+	@trap 'deploy/native/stack down --wipe' EXIT; \
+	export HEADWATER_FAULT_ROWS='$(or $(ROWS),matrix)' HEADWATER_FAULT_SEED='$(SEED)'; \
+	cargo test -p headwater-tests --release --locked --test faults
+
+traces: ## one event followed through every service in a real Jaeger: builds it, brings it up, and takes it down
+	@.ci/suite jaeger deploy/native/stack up jaeger
+	@trap 'deploy/native/stack down' EXIT; eval "$$(deploy/native/stack env jaeger)"; \
+	export HEADWATER_TEST_JAEGER_URL=$$JAEGER_URL HEADWATER_TEST_OTLP_ENDPOINT=$$OTEL_EXPORTER_OTLP_ENDPOINT; \
+	unset JAEGER_URL OTEL_EXPORTER_OTLP_ENDPOINT; \
+	.ci/suite traces cargo test -p headwater-tests --release --locked --test trace
 
 lint: ## formats, clippy, licences and bans of dependencies, the contract
 	@deploy/tools install buf cargo-deny cargo-machete
@@ -61,6 +68,7 @@ lint: ## formats, clippy, licences and bans of dependencies, the contract
 	@.ci/suite 'cargo deny' cargo deny --workspace --locked check bans licenses sources
 	@.ci/suite clippy cargo clippy --workspace --all-targets --release --locked -- -D warnings
 	@.ci/suite 'clippy, the tests on containers' cargo clippy -p headwater-tests --test compose --release --locked -- -D warnings
+	@.ci/suite 'clippy, the tests on a real jaeger' cargo clippy -p headwater-tests --test trace --release --locked -- -D warnings
 
 fmt: ## formats Rust and protobuf
 	@deploy/tools install buf

@@ -1,10 +1,13 @@
 //! The one program: each verb in a file of its own, and the platform in one process as a library.
 
 mod config;
+mod derived;
+mod digest;
 mod error;
 mod groups;
 mod health;
 mod ports;
+pub mod replay;
 mod roles;
 mod scrape;
 mod serve;
@@ -13,9 +16,11 @@ mod signals;
 pub mod simulate;
 mod target;
 mod topics;
+mod trace;
 pub mod up;
 pub mod verify;
 
+pub use derived::Derived;
 pub use error::Error;
 pub use roles::Role;
 pub use target::{Broker, Target};
@@ -24,12 +29,13 @@ pub use up::Platform;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
-use headwater_otel::TelemetryConfig;
 
 use settings::{Flags, Settings, Sources};
 
 /// After the verb has ended: for what a library still runs on a thread of its own.
 const RUNTIME_END: Duration = Duration::from_secs(1);
+/// For the last spans to reach their collector.
+const TRACES_END: Duration = Duration::from_secs(2);
 
 /// A user event stream platform: one immutable, ordered log, and what independent consumers make of it.
 #[derive(Debug, Parser)]
@@ -65,8 +71,17 @@ enum Verb {
     Config,
     /// Ask the process that runs with these settings whether it is ready: exit code 0, 1 (and what it waits for), 3 (nobody).
     Health,
+    /// Print the traces that an event is in as trees, as Jaeger has them.
+    Trace(trace::Arguments),
     /// Print each consumer group: its members, what each owns, offsets and lag.
     Groups(groups::Options),
+    /// Print one number for everything that a service has derived from the log, and one for each of its collections.
+    Digest {
+        #[arg(value_name = "SERVICE")]
+        of: Derived,
+    },
+    /// Derive a service's documents from the log once more, beside the live ones, and compare: exit 1 on a difference.
+    Replay(replay::Arguments),
     /// Work on the topics of the log.
     Topics {
         #[command(subcommand)]
@@ -92,20 +107,24 @@ fn run(cli: Cli) -> Result<(), Error> {
     if matches!(cli.verb, Verb::Config) {
         return config::print(&resolved);
     }
-    headwater_otel::init(&TelemetryConfig { log: settings.log.clone() })?;
+    headwater_otel::init(&settings.telemetry())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
     let done = runtime.block_on(async {
         match cli.verb {
             Verb::Up => up::run(settings).await,
             Verb::Serve { roles } => serve::run(settings, roles).await,
             Verb::Health => health::run(&settings).await,
+            Verb::Trace(arguments) => trace::run(arguments, &settings).await,
             Verb::Groups(options) => groups::run(options, &settings).await,
             Verb::Simulate(arguments) => simulate::run(arguments, &settings).await,
             Verb::Verify => verify::run(&settings).await,
+            Verb::Digest { of } => digest::run(of, &settings).await,
+            Verb::Replay(arguments) => replay::run(arguments, &settings).await,
             Verb::Topics { verb } => topics::run(verb, &settings).await,
             Verb::Config => Ok(()),
         }
     });
     runtime.shutdown_timeout(RUNTIME_END);
+    headwater_otel::flush_traces(TRACES_END);
     done
 }

@@ -61,7 +61,7 @@ impl Target {
         if let Some(target) = Self::announced(Path::new(PATH))? {
             return Ok(Self { mongodb_uri: settings.mongodb_uri.clone(), ..target });
         }
-        Self::named(settings).ok_or_else(|| {
+        Self::in_parts(settings).ok_or_else(|| {
             Error::Usage(format!(
                 "no `headwater up` runs in this folder ({PATH} is missing or of a process that has ended), and \
                  KAFKA_BROKERS is not set: start `headwater up` here, or name a platform by its settings"
@@ -69,9 +69,8 @@ impl Target {
         })
     }
 
-    /// The platform in parts that the settings name; `None` where they name no broker.
-    pub fn named(settings: &Settings) -> Option<Self> {
-        let kafka = Broker { bootstrap: settings.kafka_brokers.clone()?, embedded: false };
+    /// A platform of several processes, as its settings name it; `None` where they name no broker.
+    pub fn in_parts(settings: &Settings) -> Option<Self> {
         let at = |port| SocketAddr::new(settings.host, port);
         let addresses = Addresses {
             ingress: at(settings.ingress_grpc_port),
@@ -80,7 +79,8 @@ impl Target {
             fraud: at(settings.fraud_grpc_port),
             admin: at(settings.admin_port),
         };
-        Some(Self::new(None, kafka, addresses, settings))
+        let broker = Broker { bootstrap: settings.kafka_brokers.clone()?, embedded: false };
+        Some(Self::new(None, broker, addresses, settings))
     }
 
     pub(crate) fn new(pid: Option<u32>, kafka: Broker, addresses: Addresses, settings: &Settings) -> Self {

@@ -12,7 +12,8 @@ jaeger_start() {
   settle_port jaeger query.port ""
   render jaeger.yaml "$home/jaeger.yaml" "port=$(recorded jaeger port)" "query_port=$(recorded jaeger query.port)"
   module_version jaeger github.com/jaegertracing/jaeger >"$home/version"
-  start_process jaeger "$go_program" "--config-file=$home/jaeger.yaml"
+  # or it would send traces of itself to whoever listens on the usual port
+  OTEL_TRACES_SAMPLER=always_off start_process jaeger "$go_program" "--config-file=$home/jaeger.yaml"
 }
 
 # Both doors: HTTP/2 answers its preface with a SETTINGS frame (type 4), the query service a list.

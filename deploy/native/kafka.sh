@@ -29,6 +29,7 @@ kafka_start() {
   settle_port kafka port "${HEADWATER_KAFKA_PORT:-}"
   settle_port kafka controller.port ""
   render kafka.properties "$home/server.properties" "home=$home" "port=$(recorded kafka port)" \
+    "advertised_port=${HEADWATER_KAFKA_ADVERTISED_PORT:-$(recorded kafka port)}" \
     "controller_port=$(recorded kafka controller.port)"
   if [[ ! -f $home/data/meta.properties ]]; then
     # A cluster id is 16 bytes in URL-safe base64; the first letter is fixed, since a dash would look like an option.

@@ -22,7 +22,7 @@ mongo_start_mongod() {
 }
 
 # fsync is off: what was acknowledged is with the system and survives kill -9 of everything here, which is what the fault
-# tests do; it does not survive a loss of power. A cluster that is reached from this machine only needs no more.
+# tests do; it does not survive a loss of power. With it on, bulk upserts were six times slower (200/s instead of 1,300/s).
 mongo_start_ferretdb() {
   local home
   home=$(home_of mongo)

@@ -31,6 +31,13 @@ impl TraceContext {
         Self { span_id: fastrand::u64(1..), ..self }
     }
 
+    /// From a span to that of the message which it sent, and back: the id of one is the other's, mixed with the message's.
+    /// Whoever takes the message out of the outbox, perhaps another process, so knows the parent of what it does.
+    pub fn across(self, message_id: &[u8; 16]) -> Self {
+        let id = u128::from_be_bytes(*message_id);
+        Self { span_id: self.span_id ^ (id as u64).rotate_left(32) ^ (id >> 64) as u64, ..self }
+    }
+
     /// From a header's value; anything invalid counts as absent, as the standard says.
     pub fn from_header(value: &[u8]) -> Option<Self> {
         std::str::from_utf8(value).ok()?.parse().ok()
@@ -78,6 +85,15 @@ mod tests {
         let root = TraceContext::root();
         assert_eq!(root.to_string().parse(), Ok(root));
         assert_eq!(root.child().trace_id, root.trace_id);
+    }
+
+    #[test]
+    fn a_message_leads_back_to_what_sent_it() {
+        let (call, message) = (TraceContext::root(), 0x0190_b6c5_6d0e_7c3a_9f0e_1f2d_3c4b_5a69_u128.to_be_bytes());
+        let sent = call.across(&message);
+        assert_ne!(sent.span_id, call.span_id);
+        assert_ne!(sent, call.across(&message.map(|byte| !byte.rotate_left(3))), "each message has a span of its own");
+        assert_eq!(sent.across(&message), call);
     }
 
     #[test]

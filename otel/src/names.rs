@@ -83,18 +83,56 @@ pub const PRODUCER_QUEUED: &str = "headwater.producer.queued";
 
 // spans: their contexts travel as `traceparent`, in gRPC metadata and Kafka headers
 
-/// One call at a door, unary or a stream up to its first answer; its attribute [`RPC_METHOD`] tells which.
+/// Counter: spans that were lost, by [`REASON`]: queue_full (they ended faster than they could leave) or not_exported (the
+/// collector was away or refused them).
+pub const TRACES_DROPPED_SPANS: &str = "headwater.traces.dropped_spans";
+/// Resource of a span: which platform.
+pub const SERVICE_NAMESPACE: &str = "service.namespace";
+/// Resource of a span: which process.
+pub const SERVICE_INSTANCE: &str = "service.instance.id";
+/// Service of what a call does at the doors of UserActions, and of what comes of it up to the log.
+pub const SERVICE_INGRESS: &str = "ingress";
+/// Service of calls about active users and sessions.
+pub const SERVICE_ANALYTICS: &str = "analytics";
+/// Service of calls about risk, and of verdicts.
+pub const SERVICE_FRAUD: &str = "fraud";
+/// One call at a door in the logs, unary or a stream up to its first answer; its attribute [`RPC_METHOD`] tells which,
+/// and is the name of its span.
 pub const SPAN_CALL: &str = "call";
+/// One item of a stream of actions, in a trace of its own.
+pub const SPAN_ACTION: &str = "record action";
 /// One transaction of an ingress lane.
 pub const SPAN_COMMIT: &str = "commit";
-/// One outbox row on its way into the log.
+/// One event on its way into the log; in the logs one outbox row.
 pub const SPAN_SEND: &str = "send user.events";
-/// One batch, or one attempt at one record, in a consumer.
+/// One attempt at one record in a consumer; in the logs one batch, or one attempt at one record.
 pub const SPAN_PROCESS: &str = "process user.events";
+/// One batch in a consumer, in a trace of its own; its records' spans are linked to it.
+pub const SPAN_BATCH: &str = "process user.events batch";
+/// Analytics' write of what a batch came to.
+pub const SPAN_WRITE_SESSIONS: &str = "write sessions";
+/// Fraud's write of decisions and their evidence.
+pub const SPAN_WRITE_FINDINGS: &str = "write risk_evaluations";
+/// Fraud's write of the users' new state.
+pub const SPAN_WRITE_PROFILES: &str = "write risk_profiles";
+/// Notification's mark that a user was told.
+pub const SPAN_WRITE_LEDGER: &str = "write notifications";
+/// The ingress's write of what verdicts came to.
+pub const SPAN_WRITE_STATUS: &str = "write users";
 /// Attribute: records in a batch.
 pub const BATCH_MESSAGE_COUNT: &str = "messaging.batch.message_count";
 /// Attribute: the W3C trace context that the work belongs to.
 pub const TRACE_PARENT: &str = crate::TraceContext::HEADER;
+/// Attribute: eventId.
+pub const MESSAGE_ID: &str = "messaging.message.id";
+/// Attribute: kafka.
+pub const MESSAGING_SYSTEM: &str = "messaging.system";
+/// Attribute: the topic.
+pub const MESSAGING_DESTINATION: &str = "messaging.destination.name";
+/// Attribute: send or process.
+pub const MESSAGING_OPERATION: &str = "messaging.operation.type";
+/// Attribute: offset of a record in its partition.
+pub const MESSAGING_OFFSET: &str = "messaging.kafka.offset";
 
 // the relay
 

@@ -8,7 +8,10 @@ use std::{
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, filter::ParseError, fmt};
 
-use crate::describe::{Kind, METRICS};
+use crate::{
+    describe::{Kind, METRICS},
+    traces::{self, TracesConfig},
+};
 
 /// From a commit in memory (1 ms) to a retry that is parked (minutes).
 const SECONDS: [f64; 16] =
@@ -22,11 +25,13 @@ const FOLD_INTERVAL: Duration = Duration::from_secs(5);
 pub struct TelemetryConfig {
     /// What is logged, in the syntax of `RUST_LOG`.
     pub log: String,
+    /// Where spans go; `None`: nowhere.
+    pub traces: Option<TracesConfig>,
 }
 
 impl Default for TelemetryConfig {
     fn default() -> Self {
-        Self { log: "info".to_owned() }
+        Self { log: "info".to_owned(), traces: None }
     }
 }
 
@@ -69,6 +74,7 @@ pub fn init(config: &TelemetryConfig) -> Result<Metrics, Error> {
     }
     install_logs(config)?;
     let metrics = install_metrics()?;
+    config.traces.clone().map(traces::install);
     *installed = Some(metrics.clone());
     Ok(metrics)
 }

@@ -62,6 +62,11 @@ pub enum Error {
     },
     #[error("nothing more came from topic {topic}, although partitions {partitions:?} are not at their end")]
     Silent { topic: String, partitions: Vec<i32> },
+    #[error(
+        "topic {topic} has lost what was below offset {first} of partition {partition}: the rest makes another state than \
+         the whole; --accept-truncation goes on with it"
+    )]
+    Truncated { topic: String, partition: i32, first: i64 },
     #[error("could not read topic {topic}")]
     Read {
         topic: String,

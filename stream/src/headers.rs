@@ -2,8 +2,8 @@
 //! Binding 1.0) and W3C trace context.
 use std::fmt::{self, Write as _};
 
-use headwater_otel::TraceContext;
-use headwater_proto::Event;
+use headwater_otel::{Span, TraceContext, names, span::Kind};
+use headwater_proto::{Event, EventId, topics};
 
 use crate::Record;
 
@@ -95,6 +95,14 @@ impl CloudEvent {
         let constant = Self::CONSTANT.into_iter().map(|(name, value)| (name, value.as_bytes()));
         constant.chain(variable).filter(|(_, value)| !value.is_empty())
     }
+}
+
+/// The span of an event's sending, which its `traceparent` names; `None` where it is not recorded. Its parent is found
+/// by [`TraceContext::across`].
+pub fn sent(service: &'static str, trace: TraceContext, id: EventId) -> Option<Span> {
+    let span = Span::start(service, names::SPAN_SEND, Kind::Producer, trace, Some(trace.across(id.as_bytes())))?;
+    let span = span.with(names::MESSAGING_SYSTEM, "kafka").with(names::MESSAGING_OPERATION, "send");
+    Some(span.with(names::MESSAGING_DESTINATION, topics::USER_EVENTS.name).with(names::MESSAGE_ID, id.to_string()))
 }
 
 /// How the record says that its value is written.

@@ -24,6 +24,7 @@ mod reach;
 pub mod reader;
 mod rebalance;
 mod record;
+pub mod replay;
 mod retry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

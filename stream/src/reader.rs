@@ -17,7 +17,7 @@ use tracing::warn;
 use crate::{Error, KafkaConfig, Position, Record};
 
 /// For one answer of the broker.
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 /// For the first thing that is asked: who has no broker wants to know soon.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 /// Between two questions of the same kind.

@@ -4,8 +4,11 @@ use std::{sync::Arc, time::Duration};
 use headwater_proto::topics::{self, Topic};
 use rdkafka::{
     ClientConfig,
+    admin::{AdminClient, AdminOptions},
+    client::DefaultClientContext,
     message::{Header, OwnedHeaders},
     producer::{FutureProducer, FutureRecord},
+    types::RDKafkaErrorCode,
 };
 
 pub use crate::reader::{OwnedRecord, read_topic};
@@ -24,6 +27,21 @@ pub fn embedded_with(topics: &[Topic]) -> (EmbeddedKafka, KafkaConfig) {
     let kafka = EmbeddedKafka::start(topics).expect("the embedded broker starts");
     let config = KafkaConfig { session_timeout: Duration::from_secs(2), ..kafka.config() };
     (kafka, config)
+}
+
+/// Removes what there is of these topics, with all their records.
+pub async fn delete_topics(kafka: &KafkaConfig, topics: &[Topic]) {
+    let admin: AdminClient<DefaultClientContext> = kafka.admin().create().expect("an admin client opens");
+    let names: Vec<&str> = topics.iter().map(|topic| topic.name).collect();
+    let options = AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT));
+    for deleted in admin.delete_topics(&names, &options).await.expect("the broker answers") {
+        match deleted {
+            Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
+            Err((topic, error)) => panic!("{topic} is not deleted: {error}"),
+        }
+    }
+    // letting a client go waits for its threads
+    tokio::task::spawn_blocking(move || drop(admin));
 }
 
 /// A producer of another make: librdkafka's defaults but for the partitioner, any bytes, any headers.

@@ -127,7 +127,7 @@ impl Project {
 
     /// As `simulate` and `verify` see it now: containers that were started anew may have other addresses.
     pub(crate) fn target(&self) -> Target {
-        Target::named(&self.settings()).expect("a broker is set")
+        Target::in_parts(&self.settings()).expect("a broker is set")
     }
 
     fn settings(&self) -> Settings {

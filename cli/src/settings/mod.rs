@@ -13,6 +13,8 @@ use std::{
     time::Duration,
 };
 
+use headwater_otel::{Sampler, TelemetryConfig, TracesConfig};
+
 /// A row of the table.
 #[derive(Debug)]
 pub struct Setting {
@@ -78,6 +80,10 @@ settings! {
     group_suffix: String = "", "HEADWATER_GROUP_SUFFIX", value::suffix, open, "appended to every consumer group id";
     accept_truncation: bool = "false", "HEADWATER_ACCEPT_TRUNCATION", value::switch, open, "go on where the log begins where records are gone from it unread; otherwise their partition stops";
     reflection: bool = "true", "HEADWATER_REFLECTION", value::switch, open, "answer gRPC reflection";
+    otel_exporter_otlp_endpoint: Option<String> = "", "OTEL_EXPORTER_OTLP_ENDPOINT", value::optional(value::http), open, "gRPC port of an OTLP collector, which gets the traces; unset: none are made";
+    otel_traces_sampler: Sampler = "parentbased_always_on", "OTEL_TRACES_SAMPLER", value::sampler, open, "always_on, always_off or traceidratio, with parentbased_ in front a caller's decision is kept";
+    otel_traces_sampler_arg: f64 = "1", "OTEL_TRACES_SAMPLER_ARG", value::share, open, "share of traces that traceidratio takes, 0 to 1";
+    jaeger_url: Option<String> = "", "JAEGER_URL", value::optional(value::http), open, "Jaeger's query service, which `trace` asks";
     log: String = "info", "RUST_LOG", value::log_filter, open, "what is logged, like info,headwater_stream=debug";
 }
 
@@ -94,6 +100,15 @@ impl Settings {
         let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
         let host = || host().and_then(|name| value::name(name.trim()).ok());
         self.instance.clone().or_else(host).unwrap_or_else(|| "1".to_owned())
+    }
+
+    /// Logs and traces of this process.
+    pub fn telemetry(&self) -> TelemetryConfig {
+        let traces = self.otel_exporter_otlp_endpoint.clone().map(|endpoint| {
+            let sampler = self.otel_traces_sampler.with_argument(self.otel_traces_sampler_arg);
+            TracesConfig { endpoint, sampler, instance: self.instance_name() }
+        });
+        TelemetryConfig { log: self.log.clone(), traces }
     }
 
     /// Every port a free one: any number of platforms beside each other.

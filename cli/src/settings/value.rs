@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use headwater_otel::Sampler;
+
 /// Debug shows that it is set, not what it is.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -67,6 +69,17 @@ pub(super) fn webhook(text: &str) -> Parsed<Secret> {
         Ok(url) if matches!(url.scheme(), "http" | "https") => secret(text),
         _ => Err("must be an http or https URL".to_owned()),
     }
+}
+
+pub(super) fn http(text: &str) -> Parsed<String> {
+    match reqwest::Url::parse(text) {
+        Ok(url) if url.scheme() == "http" => Ok(text.trim_end_matches('/').to_owned()),
+        _ => Err("must be an http URL like http://localhost:4317".to_owned()),
+    }
+}
+
+pub(super) fn sampler(text: &str) -> Parsed<Sampler> {
+    text.parse().map_err(|error: headwater_otel::UnknownSampler| error.to_string())
 }
 
 pub(super) fn ip(text: &str) -> Parsed<IpAddr> {

@@ -6,7 +6,10 @@
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -22,7 +25,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until, timeout},
 };
-use tonic::{Code, Status, Streaming, transport::Channel};
+use tonic::{Code, Request, Status, Streaming, transport::Channel};
 
 use super::{
     journal::Outcome,
@@ -137,13 +140,34 @@ impl Driver {
 
     /// One stream from the first unanswered sending on, until all is answered or it breaks.
     async fn one_stream(&mut self, script: &Arc<Vec<(usize, bool)>>, answered: &mut usize) -> Result<(), Status> {
+        let sent = Arc::new(AtomicUsize::new(*answered));
+        let status = match self.exchange(script, answered, &sent).await {
+            Ok(()) => return Ok(()),
+            Err(status) => status,
+        };
+        for &(index, repeat) in &script[*answered..sent.load(Ordering::Relaxed)] {
+            if !repeat {
+                self.told(index, Outcome::Unknown, status.code().to_string()).await;
+            }
+        }
+        Err(status)
+    }
+
+    /// `sent` is kept at the number of sendings that have left.
+    async fn exchange(
+        &mut self,
+        script: &Arc<Vec<(usize, bool)>>,
+        answered: &mut usize,
+        sent: &Arc<AtomicUsize>,
+    ) -> Result<(), Status> {
         let from = *answered;
         let requests = {
-            let (actions, pace, script) = (self.actions.clone(), self.pace.clone(), script.clone());
+            let (actions, pace, script, sent) = (self.actions.clone(), self.pace.clone(), script.clone(), sent.clone());
             stream::iter(from..script.len()).then(move |place| {
-                let (request, pace) = (record(&actions[script[place].0]), pace.clone());
+                let (request, pace, sent) = (record(&actions[script[place].0]), pace.clone(), sent.clone());
                 async move {
                     pace.turn().await;
+                    sent.store(place + 1, Ordering::Relaxed);
                     request
                 }
             })
@@ -186,7 +210,7 @@ impl Driver {
             let sendings = 1 + usize::from(action.repeat == Some(Repeat::Ingress));
             for sending in 0..sendings {
                 self.pace.turn().await;
-                let (outcome, reason) = match self.call_until_answered(action, changes).await? {
+                let (outcome, reason) = match self.call_until_answered(index, sending, changes).await? {
                     Some(status) => (Outcome::Rejected, status.to_string()),
                     None if sending > 0 => (Outcome::Repeated, String::new()),
                     None => (Outcome::Acknowledged, String::new()),
@@ -199,19 +223,21 @@ impl Driver {
     }
 
     /// `None` when answered as the plan expects, else the refusal. The event id makes repeating safe.
-    async fn call_until_answered(&mut self, action: &Action, changes: usize) -> Result<Option<Status>, Error> {
+    async fn call_until_answered(
+        &mut self,
+        index: usize,
+        sending: usize,
+        changes: usize,
+    ) -> Result<Option<Status>, Error> {
         let start = Instant::now();
         loop {
-            let refused = match call(&mut self.client, action, changes).await {
-                Ok(()) if action.call != Call::LoginWrong => return Ok(None),
-                Ok(()) => return Ok(Some(Status::unauthenticated("a wrong password was let in"))),
-                Err(status) => status,
+            let refused = match call(&mut self.client, &self.actions[index], changes, None).await {
+                Ok(()) => return Ok(None),
+                Err(refused) if !is_passing(refused.code()) => return Ok(Some(refused)),
+                Err(refused) => refused,
             };
-            if action.call == Call::LoginWrong && refused.code() == Code::Unauthenticated {
-                return Ok(None);
-            }
-            if !is_passing(refused.code()) {
-                return Ok(Some(refused));
+            if sending == 0 {
+                self.told(index, Outcome::Unknown, refused.code().to_string()).await;
             }
             if start.elapsed() > PATIENCE {
                 return Err(self.away(refused));
@@ -250,7 +276,35 @@ fn is_passing(code: Code) -> bool {
     )
 }
 
-async fn call(client: &mut UserActionsClient<Channel>, action: &Action, changes: usize) -> Result<(), Status> {
+/// One call of the plan; `changes`: how often the account's password was changed before it. Ok where it was answered as
+/// the plan expects. With a deadline it may end anywhere on its way.
+pub async fn call(
+    client: &mut UserActionsClient<Channel>,
+    action: &Action,
+    changes: usize,
+    deadline: Option<Duration>,
+) -> Result<(), Status> {
+    let answered = send(client, action, changes, deadline).await;
+    match (action.call, answered) {
+        (Call::LoginWrong, Ok(())) => Err(Status::failed_precondition("a wrong password was let in")),
+        (Call::LoginWrong, Err(refused)) if refused.code() == Code::Unauthenticated => Ok(()),
+        (_, answered) => answered,
+    }
+}
+
+async fn send(
+    client: &mut UserActionsClient<Channel>,
+    action: &Action,
+    changes: usize,
+    deadline: Option<Duration>,
+) -> Result<(), Status> {
+    fn within<T>(deadline: Option<Duration>, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(deadline) = deadline {
+            request.set_timeout(deadline);
+        }
+        request
+    }
     let (user_id, event_id) = (action.user_id.clone(), action.event_id.clone());
     let occurred_at = Some(Millis::from_millis(action.occurred_at).into());
     let context = Some(ActionContext {
@@ -262,30 +316,30 @@ async fn call(client: &mut UserActionsClient<Channel>, action: &Action, changes:
         Call::RegisterUser => {
             let (email, password) = (action.email.clone(), action.password(changes));
             let request = RegisterUserRequest { email, password, user_id, event_id, occurred_at, context };
-            client.register_user(request).await.map(drop)
+            client.register_user(within(deadline, request)).await.map(drop)
         }
         Call::Login | Call::LoginWrong => {
             let right = action.call == Call::Login;
             let password = if right { action.password(changes) } else { "not the password".to_owned() };
             let request = LoginRequest { password, user_id, event_id, occurred_at, context, ..LoginRequest::default() };
-            client.login(request).await.map(drop)
+            client.login(within(deadline, request)).await.map(drop)
         }
         Call::Logout => {
             let session_id = action.session_id.clone();
             let request = LogoutRequest { user_id, session_id, event_id, occurred_at, context };
-            client.logout(request).await.map(drop)
+            client.logout(within(deadline, request)).await.map(drop)
         }
         Call::ChangePassword => {
             let (old_password, new_password) = (action.password(changes), action.password(changes + 1));
             let request = ChangePasswordRequest { user_id, old_password, new_password, event_id, occurred_at, context };
-            client.change_password(request).await.map(drop)
+            client.change_password(within(deadline, request)).await.map(drop)
         }
         Call::ReportIpChange => {
             let ip = action.ip.clone();
             let request = ReportIpChangeRequest { user_id, ip, event_id, occurred_at, context };
-            client.report_ip_change(request).await.map(drop)
+            client.report_ip_change(within(deadline, request)).await.map(drop)
         }
-        Call::RecordAction => client.record_action(record(action)).await.map(drop),
+        Call::RecordAction => client.record_action(within(deadline, record(action))).await.map(drop),
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! `parameters.json` says what was asked for, `actions.jsonl` holds every action before the first is sent, and
 //! `outcomes.jsonl` one line per answer: whoever reads it later knows what was acknowledged even if this process died.
+//! `poison.jsonl`, where there is one, names the records of user.events that were spoilt on purpose.
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{self, BufRead, BufReader, BufWriter, Write},
     path::{Path, PathBuf},
@@ -24,6 +26,8 @@ pub enum Outcome {
     /// Written past the ingress.
     Straight,
     Rejected,
+    /// Sent, and its answer was lost or put off: it is sent again until it is acknowledged or rejected.
+    Unknown,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,6 +37,13 @@ pub struct Line {
     pub outcome: Outcome,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+}
+
+/// A record of user.events that no consumer can read, put there on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Poison {
+    pub partition: i32,
+    pub offset: i64,
 }
 
 /// An open journal. Lines are on disk once [`Journal::sync`] has returned.
@@ -47,6 +58,7 @@ pub struct Record {
     pub parameters: Parameters,
     pub actions: Vec<Action>,
     pub outcomes: Vec<Line>,
+    pub poison: BTreeSet<Poison>,
     /// Nothing was sent before.
     pub began_at: SystemTime,
 }
@@ -54,6 +66,7 @@ pub struct Record {
 const PARAMETERS: &str = "parameters.json";
 const ACTIONS: &str = "actions.jsonl";
 const OUTCOMES: &str = "outcomes.jsonl";
+const POISON: &str = "poison.jsonl";
 
 impl Journal {
     /// Replaces an older journal of the same seed.
@@ -67,6 +80,10 @@ impl Journal {
         }
         lines.flush().and_then(|()| lines.get_ref().sync_all()).map_err(failed("write", &path))?;
         let outcomes = BufWriter::new(create(&folder.join(OUTCOMES))?);
+        match fs::remove_file(folder.join(POISON)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove", &folder)(error)),
+            _ => {}
+        }
         // last, because the newest of these files names the newest journal
         let path = folder.join(PARAMETERS);
         let mut file = create(&path)?;
@@ -91,6 +108,17 @@ impl Journal {
 }
 
 impl Record {
+    /// Adds what was spoilt on purpose, for whoever holds the platform against this journal; on disk on return.
+    pub fn add_poison(&mut self, poison: impl IntoIterator<Item = Poison>) -> Result<(), Error> {
+        self.poison.extend(poison);
+        let path = self.folder.join(POISON);
+        let mut lines = BufWriter::new(create(&path)?);
+        for poison in &self.poison {
+            write_line(&mut lines, poison).map_err(failed("write", &path))?;
+        }
+        lines.flush().and_then(|()| lines.get_ref().sync_all()).map_err(failed("write", &path))
+    }
+
     /// The newest journal below `root`.
     pub fn newest(root: &Path) -> Result<Self, Error> {
         let folders = fs::read_dir(root).into_iter().flatten();
@@ -110,8 +138,10 @@ impl Record {
             return Err(Error::Failed(format!("the journal in {} is not whole: simulate again", folder.display())));
         };
         let (actions, outcomes) = (lines(&folder.join(ACTIONS))?, lines(&folder.join(OUTCOMES))?);
+        let poison = folder.join(POISON);
+        let poison = if poison.exists() { lines(&poison)?.into_iter().collect() } else { BTreeSet::new() };
         let began_at = began_at(&folder).unwrap_or(SystemTime::UNIX_EPOCH);
-        Ok(Self { folder, parameters, actions, outcomes, began_at })
+        Ok(Self { folder, parameters, actions, outcomes, poison, began_at })
     }
 }
 
@@ -173,8 +203,11 @@ mod tests {
         let parameters_of_2 = File::options().append(true).open(journal.folder().join(PARAMETERS)).unwrap();
         let later = parameters_of_2.metadata().unwrap().modified().unwrap() + Duration::from_secs(60);
         parameters_of_2.set_modified(later).unwrap();
+        let spoilt = [Poison { partition: 3, offset: 7 }];
+        Record::newest(&root).unwrap().add_poison(spoilt).unwrap();
         let record = Record::newest(&root).unwrap();
         assert_eq!((record.parameters, record.actions), (parameters(2), actions));
+        assert_eq!(record.poison, spoilt.into());
         let outcomes: Vec<_> =
             record.outcomes.iter().map(|line| (line.event_id.as_str(), line.outcome, line.reason.as_str())).collect();
         assert_eq!(outcomes, [("a", Outcome::Acknowledged, ""), ("b", Outcome::Rejected, "because")]);

@@ -6,7 +6,7 @@ mod plan;
 mod progress;
 mod straight;
 
-use std::{fmt, io::Write as _, path::Path, sync::Arc, time::Duration};
+use std::{collections::HashSet, fmt, io::Write as _, path::Path, sync::Arc, time::Duration};
 
 use clap::Args;
 use headwater_otel::names;
@@ -16,14 +16,15 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-pub use journal::{Journal, Line, Outcome, Record};
+pub use drive::call;
+pub use journal::{Journal, Line, Outcome, Poison, Record};
 pub use plan::{Action, Call, Parameters, Repeat, Scenario, plan};
 pub use progress::Audience;
 
 use crate::{Error, Target, scrape::Scrape, settings::Settings, verify};
 use drive::Answer;
 use pace::Pace;
-use progress::Progress;
+pub(crate) use progress::Progress;
 
 /// Journals, one folder per seed; in the working folder.
 pub(crate) const ROOT: &str = "var/simulate";
@@ -32,6 +33,8 @@ const ANSWERS: usize = 4_096;
 const SYNC: Duration = Duration::from_secs(1);
 /// The gauge is renewed once a second: only what it shows for longer is so.
 const OUTBOX_EMPTY_FOR: Duration = Duration::from_secs(3);
+/// A process that has just started shows the gauge only then.
+const FIRST_LOOK: Duration = Duration::from_secs(10);
 const OUTBOX_PATIENCE: Duration = Duration::from_secs(120);
 
 /// What to send.
@@ -94,6 +97,8 @@ pub struct Summary {
     /// Written past the ingress.
     pub straight: usize,
     pub rejected: usize,
+    /// Acknowledged or rejected only when they were sent again: an earlier answer was lost or put off.
+    pub unknown: usize,
     pub first_rejection: Option<String>,
     pub elapsed: Duration,
 }
@@ -118,6 +123,7 @@ impl Summary {
             Outcome::Acknowledged => self.acknowledged += 1,
             Outcome::Repeated => self.repeated += 1,
             Outcome::Straight => self.straight += 1,
+            Outcome::Unknown => self.unknown += 1,
             Outcome::Rejected => {
                 self.rejected += 1;
                 self.first_rejection.get_or_insert_with(|| format!("{event_id}: {reason}"));
@@ -132,7 +138,13 @@ impl fmt::Display for Summary {
         let rate = self.acknowledged as f64 / seconds.max(0.001);
         writeln!(f, "{} of {} actions acknowledged in {seconds:.1} s ({rate:.0}/s)", self.acknowledged, self.actions)?;
         writeln!(f, "{} repeats answered as duplicates, {} written straight to Kafka", self.repeated, self.straight)?;
-        write!(f, "{} rejected, {} not answered", self.rejected, self.unanswered())
+        write!(
+            f,
+            "{} rejected, {} not answered, {} answered only later",
+            self.rejected,
+            self.unanswered(),
+            self.unknown
+        )
     }
 }
 
@@ -159,6 +171,7 @@ pub async fn simulate(
     let mut sync = interval(SYNC);
     sync.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut some = Vec::with_capacity(ANSWERS);
+    let mut unknown = HashSet::new();
     loop {
         tokio::select! {
             n = answered.recv_many(&mut some, ANSWERS) => {
@@ -167,6 +180,9 @@ pub async fn simulate(
                 }
                 let before = summary.acknowledged + summary.rejected;
                 for Answer { index, outcome, reason } in some.drain(..) {
+                    if outcome == Outcome::Unknown && !unknown.insert(index) {
+                        continue;
+                    }
                     let event_id = &actions[index].event_id;
                     journal.write(event_id, outcome, &reason)?;
                     summary.count(event_id, outcome, &reason);
@@ -203,6 +219,8 @@ async fn synced(mut journal: Journal) -> Result<Journal, Error> {
 async fn until_outbox_empty(http: &reqwest::Client, target: &Target) -> Result<(), Error> {
     let start = Instant::now();
     let mut empty_since: Option<Instant> = None;
+    // since when the process answers without that gauge
+    let mut blank_since: Option<Instant> = None;
     let mut ticks = interval(Duration::from_millis(250));
     loop {
         ticks.tick().await;
@@ -211,14 +229,18 @@ async fn until_outbox_empty(http: &reqwest::Client, target: &Target) -> Result<(
             // killed a moment ago, it may be about to come back
             Err(error) if start.elapsed() > OUTBOX_PATIENCE => return Err(error),
             Err(_) => {
-                empty_since = None;
+                (empty_since, blank_since) = (None, None);
                 continue;
             }
         };
+        if waiting.is_some() {
+            blank_since = None;
+        }
         match waiting {
             Some(rows) if rows > 0.0 => empty_since = None,
             Some(_) if empty_since.get_or_insert_with(Instant::now).elapsed() >= OUTBOX_EMPTY_FOR => return Ok(()),
             Some(_) => {}
+            None if blank_since.get_or_insert_with(Instant::now).elapsed() < FIRST_LOOK => empty_since = None,
             None => {
                 return Err(Error::Failed(format!(
                     "none of the processes at {:?} has {}: HEADWATER_ADMIN_ADDRESSES must name the ingress too",

@@ -15,6 +15,10 @@ fn text(settings: &Settings, addresses: &Addresses, bootstrap: &str, embedded: b
         Some(_) => "POST to HEADWATER_NOTIFICATION_WEBHOOK".to_owned(),
         None => format!("{folder}/notification-1.log, -2, -3"),
     };
+    let traces = match settings.otel_exporter_otlp_endpoint {
+        Some(_) => "OTEL_EXPORTER_OTLP_ENDPOINT",
+        None => "off: OTEL_EXPORTER_OTLP_ENDPOINT is not set",
+    };
     let broker = if embedded { "embedded, in memory" } else { "KAFKA_BROKERS" };
     let retention = if embedded {
         format!(
@@ -41,6 +45,7 @@ Headwater is up. {forgotten}.
   users          {users}
   documents      {documents}
   notifications  {notifications}
+  traces         {traces}
 {retention}
 Three things to try:
 

@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use headwater_otel::{Readiness, TelemetryConfig};
+use headwater_otel::Readiness;
 use headwater_proto::topics;
 use headwater_stream::{EmbeddedKafka, KafkaConfig, Patience, Producer, apply_topics};
 use tokio::{
@@ -64,7 +64,7 @@ impl Platform {
 
     async fn begin(settings: Settings, roles: &[Role], count: fn(Role) -> u32, up: bool) -> Result<Self, Error> {
         roles::require_log_of_documents(&settings)?;
-        let metrics = headwater_otel::init(&TelemetryConfig { log: settings.log.clone() })?;
+        let metrics = headwater_otel::init(&settings.telemetry())?;
         let ports = Ports::bind(&settings, roles).await?;
         let settings = Arc::new(settings);
 

@@ -13,7 +13,7 @@ use super::{
     facts::{Fact, read},
     table::Row,
 };
-use crate::{Error, Target};
+use crate::{Error, Target, simulate::Poison};
 
 /// What user.events holds.
 #[derive(Debug, Default)]
@@ -42,19 +42,29 @@ impl Log {
     }
 
     /// Reads the whole topic; contents are compared on the way, so that they need not be kept.
-    pub(crate) async fn read(target: &Target, expected: &Arc<Expected>) -> Result<Self, Error> {
-        let known = Known::of(expected.clone());
-        let fold = move |log: &mut Self, record: &Record<'_>| log.add(record, &known);
+    /// What was spoilt on purpose is counted and not judged.
+    pub(crate) async fn read(
+        target: &Target,
+        expected: &Arc<Expected>,
+        poison: &BTreeSet<Poison>,
+    ) -> Result<Self, Error> {
+        let (known, poison) = (Known::of(expected.clone()), poison.clone());
+        let fold = move |log: &mut Self, record: &Record<'_>| {
+            let spoilt = Poison { partition: record.position.partition, offset: record.position.offset };
+            log.add(record, (!poison.contains(&spoilt)).then_some(&known));
+        };
         Ok(scan_topic(&target.kafka(), USER_EVENTS.name, Self::default(), fold).await?)
     }
 
-    fn add(&mut self, record: &Record<'_>, known: &Known) {
+    /// Without `known` the record is only counted.
+    fn add(&mut self, record: &Record<'_>, known: Option<&Known>) {
         let (partition, offset) = (record.position.partition, record.position.offset);
         if !self.ends.contains_key(&partition) && offset > 0 {
             self.truncated.insert(partition);
         }
         self.ends.insert(partition, offset + 1);
         self.first_at = self.first_at.into_iter().chain(record.timestamp).min();
+        let Some(known) = known else { return };
         let key = String::from_utf8_lossy(record.key.unwrap_or_default()).into_owned();
         let Ok(envelope) = EventEnvelope::decode(record.value.unwrap_or_default()) else {
             self.altered.push(format!("partition {partition}, offset {offset}: not an EventEnvelope in protobuf"));
@@ -274,7 +284,7 @@ mod tests {
                 value: Some(&value),
                 headers: Headers::Slice(&[]),
             };
-            log.add(&record, &known);
+            log.add(&record, Some(&known));
         }
         log
     }

@@ -8,6 +8,7 @@ mod facts;
 mod laws;
 mod letters;
 mod log;
+mod poison;
 mod quiet;
 mod risk;
 mod stores;
@@ -29,7 +30,6 @@ use headwater_proto::{
     Millis,
     v1::{analytics_client::AnalyticsClient, fraud_client::FraudClient, user_actions_client::UserActionsClient},
 };
-use headwater_stream::reader::scan_topic;
 use tonic::{Code, Status};
 
 pub(crate) use facts::Fact;
@@ -73,7 +73,7 @@ pub async fn verify(target: &Target, record: &Record, audience: Audience) -> Res
         login_warning_threshold: i32::try_from(target.login_warning_threshold).unwrap_or(i32::MAX),
     };
     let expected = Arc::new(expected(&accepted, rules));
-    let log = Log::read(target, &expected).await?;
+    let log = Log::read(target, &expected, &record.poison).await?;
     let (records, first_at) = (log.records(), log.first_at);
     let straight = record.outcomes.iter().filter(|line| line.outcome == Outcome::Straight);
     let straight: HashSet<&str> = straight.map(|line| line.event_id.as_str()).collect();
@@ -82,7 +82,7 @@ pub async fn verify(target: &Target, record: &Record, audience: Audience) -> Res
     rows.extend(stores(target, &expected, timeout).await?);
     let scrape = Scrape::of(&reqwest::Client::new(), &target.admins).await?;
     rows.extend(letters(target, record, &expected, &scrape).await?);
-    rows.extend(dead_letters(target).await?);
+    rows.push(poison::dead_letters(target, &record.poison).await?);
     rows.extend(counted(target, &expected, &scrape, records, first_at));
     Ok(Table(rows))
 }
@@ -90,7 +90,7 @@ pub async fn verify(target: &Target, record: &Record, audience: Audience) -> Res
 /// Everything the ingress acknowledged, in the order of the plan.
 fn accepted(record: &Record) -> Result<Vec<Action>, Error> {
     let mut answers: BTreeMap<&str, bool> = BTreeMap::new();
-    for line in &record.outcomes {
+    for line in record.outcomes.iter().filter(|line| line.outcome != Outcome::Unknown) {
         let acknowledged = line.outcome == Outcome::Acknowledged;
         *answers.entry(&line.event_id).or_default() |= acknowledged;
     }
@@ -170,17 +170,6 @@ async fn taken_over(target: &Target, since: Millis) -> Result<u64, Error> {
 fn millis(at: SystemTime) -> Millis {
     let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Millis::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
-}
-
-async fn dead_letters(target: &Target) -> Result<Vec<Row>, Error> {
-    let mut row = Row::new("dead letters");
-    for topic in quiet::GROUPS.map(|group| group.dead_letters.name) {
-        let count = |found: &mut usize, _: &headwater_stream::Record<'_>| *found += 1;
-        let found = scan_topic(&target.kafka(), topic, 0, count).await?;
-        row.found += found;
-        row.check(topic, &0, &found);
-    }
-    Ok(vec![row])
 }
 
 /// The numbers say something of the log only if they are of all that was read of it: then each process is as old as the

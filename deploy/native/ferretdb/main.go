@@ -30,12 +30,32 @@ func main() {
 	listen := flag.String("listen", "127.0.0.1:27017", "address to serve MongoDB's protocol on")
 	url := flag.String("postgresql", "", "connection string of the PostgreSQL that the arguments start")
 	flag.Parse()
-	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	text := slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})
+	slog.SetDefault(slog.New(withoutStatements{text}))
 
 	if err := run(*listen, *url, flag.Args()); err != nil {
 		slog.Error(err.Error())
 		os.Exit(1)
 	}
+}
+
+// withoutStatements leaves out each statement that PostgreSQL refused, with its document: a duplicate is an answer, which
+// the client gets, and what clients store is nobody else's to read.
+type withoutStatements struct{ slog.Handler }
+
+func (h withoutStatements) Handle(ctx context.Context, record slog.Record) error {
+	if record.Message == "Query" {
+		return nil
+	}
+	return h.Handler.Handle(ctx, record)
+}
+
+func (h withoutStatements) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return withoutStatements{h.Handler.WithAttrs(attrs)}
+}
+
+func (h withoutStatements) WithGroup(name string) slog.Handler {
+	return withoutStatements{h.Handler.WithGroup(name)}
 }
 
 func run(listen, url string, command []string) error {

@@ -1,42 +1,18 @@
-//! How many events a second one instance turns into documents in memory: `cargo bench -p headwater-analytics`.
-//! Batches of 1,000 records of 5,000 users; one event in twenty is late, one in a hundred a duplicate.
+//! How many events a second one instance turns into documents in memory:
+//! `cargo bench -p headwater-analytics --bench batches`.
+mod traffic;
+
 use std::{
     io::{self, Write as _},
     time::{Duration, Instant},
 };
 
-use headwater_analytics::{Config, Handler, MemoryStore, SessionEvent, Timeout};
-use headwater_proto::{EventId, EventType, Millis, UserId};
-use headwater_stream::{BatchHandler as _, Delivery, Position};
+use headwater_analytics::{Config, Handler, MemoryStore, Timeout};
+use headwater_stream::BatchHandler as _;
+
+use traffic::{BATCH, batch};
 
 const EVENTS: u64 = 1_000_000;
-const BATCH: u64 = 1_000;
-const USERS: u64 = 5_000;
-
-fn event(number: u64) -> SessionEvent {
-    use EventType::*;
-    let number = if number % 100 == 99 { number - 7 } else { number };
-    let (user, turn) = (number % USERS, number / USERS);
-    let late = if number % 20 == 19 { 6 * 3_600_000 } else { 0 };
-    SessionEvent {
-        id: EventId::from_bytes(u128::from(number).to_be_bytes()),
-        user_id: UserId::try_from(format!("user-{user:08}").as_str()).expect("is valid"),
-        session_id: Some(format!("session-{user:08}-{}", turn / 10).into()),
-        event_type: [UserLoggedIn, UserIpChanged, UserPasswordChanged, UserLoggedOut][(turn % 4) as usize],
-        occurred_at: Millis::from_millis(1_768_000_000_000 + number as i64 * 200 - late),
-    }
-}
-
-fn batch(first: u64) -> Vec<Delivery<SessionEvent>> {
-    let delivery = |number| Delivery {
-        position: Position { partition: 0, offset: number as i64 },
-        trace: None,
-        timestamp: None,
-        attempt: 1,
-        item: event(number),
-    };
-    (first..first + BATCH).map(delivery).collect()
-}
 
 fn main() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;

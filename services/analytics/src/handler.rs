@@ -2,7 +2,7 @@
 use std::collections::HashSet;
 
 use futures::try_join;
-use headwater_otel::names;
+use headwater_otel::{names, store_write};
 use headwater_proto::{Day, EventId};
 use headwater_stream::{BatchHandler, Decoded, Delivery, Outcome, Poison, Record, Unavailable};
 
@@ -49,7 +49,7 @@ impl<S: Store> BatchHandler for Handler<S> {
         let mut seen = HashSet::with_capacity(batch.len());
         let distinct = batch.iter().map(|delivery| &delivery.item).filter(|event| seen.insert(event.id));
         let events: Vec<SessionEvent> = distinct.cloned().collect();
-        self.store(&events)
+        store_write(names::SPAN_WRITE_SESSIONS, self.store(&events))
             .await
             .map_err(|error| Unavailable { dependency: "the analytics store", source: error.into() })?;
         let mut done = std::mem::take(&mut self.unfinished);

@@ -5,7 +5,9 @@
 //! crash between two writes is healed by the redelivery, and a replay into empty collections gives what is there.
 
 mod activity;
+mod canonical;
 mod config;
+mod digest;
 mod error;
 mod event;
 mod grpc;
@@ -22,12 +24,15 @@ pub mod store;
 mod tests;
 
 pub use activity::{Member, Period};
+pub use canonical::{Document, Kind};
 pub use config::Config;
+pub use digest::digest;
 pub use error::{Error, StoreError};
 pub use event::{SEPARATOR, SessionEvent, SessionKey, skip};
 pub use grpc::Api;
 pub use handler::Handler;
 pub use metric::Metric;
+pub use recount::round as recount;
 pub use revisions::Revision;
 pub use sessions::{End, Segment, Session, Timeout};
 pub use store::{MemoryStore, MongoStore, Store};

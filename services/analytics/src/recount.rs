@@ -21,7 +21,7 @@ pub(crate) async fn run<S: Store>(store: S, shutdown: CancellationToken) {
 }
 
 /// Recounts every period that is stale now.
-pub(crate) async fn round<S: Store>(store: &S) -> Result<(), StoreError> {
+pub async fn round<S: Store>(store: &S) -> Result<(), StoreError> {
     for stale in store.stale().await? {
         store.recount(stale).await?;
         metrics::counter!(names::ANALYTICS_RECOUNTS).increment(1);

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
-use futures::TryStreamExt as _;
+use futures::{Stream, TryStreamExt as _, stream};
 use mongodb::{
-    Database, IndexModel,
+    Cursor, Database, IndexModel,
     bson::{
         Bson, Document, RawArrayBuf, RawDocumentBuf, doc, rawdoc, serialize_to_document, serialize_to_raw_document_buf,
     },
@@ -189,6 +189,24 @@ impl<T: Send + Sync> Collection<T> {
             found.await?.try_collect().await
         };
         within("find", read).await
+    }
+
+    /// Every document, sorted by `_id`: strings in the order of their bytes. Each portion has the time of a call.
+    pub fn walk(&self) -> impl Stream<Item = Result<T, Error>> + Send + use<T>
+    where
+        T: DeserializeOwned + Unpin + Send + 'static,
+    {
+        const OPERATION: &str = "walk";
+        let documents = self.documents.clone();
+        let open =
+            async move { within(OPERATION, async { documents.find(doc! {}).sort(doc! { "_id": 1 }).await }).await };
+        let portions = |cursor: Cursor<T>| {
+            stream::try_unfold(cursor, async |mut cursor| {
+                let next = within(OPERATION, cursor.try_next()).await?;
+                Ok(next.map(|document| (document, cursor)))
+            })
+        };
+        stream::once(open).map_ok(portions).try_flatten()
     }
 
     /// How many documents match.

@@ -84,6 +84,16 @@ impl Documents {
         within("ping", async { self.database.run_command(doc! { "ping": 1 }).await.map(drop) }).await
     }
 
+    /// Drops the collections whose names end with `suffix`.
+    pub async fn drop_collections(&self, suffix: &str) -> Result<(), Error> {
+        let names = within("list_collections", async { self.database.list_collection_names().await }).await?;
+        for name in names.iter().filter(|name| name.ends_with(suffix)) {
+            let collection = self.database.collection::<mongodb::bson::Document>(name);
+            within("drop_collection", async { collection.drop().await }).await?;
+        }
+        Ok(())
+    }
+
     /// With all that is in it.
     pub async fn drop_database(&self) -> Result<(), Error> {
         within("drop_database", async { self.database.drop().await }).await

@@ -10,6 +10,7 @@
 //! still.
 mod collection;
 mod connection;
+mod digest;
 mod error;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -18,6 +19,7 @@ mod tests;
 
 pub use collection::{Change, Collection, Find, Index};
 pub use connection::Documents;
+pub use digest::{Canonical, CollectionDigest, Digest, DigestError, Digester, Sum};
 pub use error::{Error, OpenError};
 pub use mongodb::bson;
 

@@ -1,4 +1,5 @@
 //! On a real server: what every adapter relies on.
+use futures::TryStreamExt as _;
 use mongodb::bson::{Document, doc};
 
 use crate::{Change, Documents, Error, Find, Index, identity, testing::TestDatabase};
@@ -97,6 +98,13 @@ async fn documents_are_found_in_order_over_indexes_that_may_be_made_twice() {
     assert_eq!(ids(&facts.find(find(doc! {})).await.unwrap()), ["b", "c", "d"]);
     let some = doc! { "_id": { "$in": ["a", "d", "x"] }, "n": { "$lt": 3 } };
     assert_eq!(ids(&facts.find(find(some)).await.unwrap()), ["d", "a"]);
+
+    let many: Vec<Document> = (0..1_000).rev().map(|n| fact(&format!("{n:04}"), n)).collect();
+    facts.insert_new(&many).await.unwrap();
+    let walked: Vec<Document> = facts.walk().try_collect().await.unwrap();
+    let numbers: Vec<String> = (0..1_000).map(|n| format!("{n:04}")).collect();
+    assert_eq!(ids(&walked)[..1_000], numbers, "the walk is by _id");
+    assert_eq!(ids(&walked)[1_000..], ["a", "b", "c", "d"]);
     database.wipe().await;
 }
 

@@ -1,9 +1,15 @@
 //! The verdict as an event of its own on user.events.
 use std::future::Future;
 
-use headwater_otel::TraceContext;
+use headwater_otel::{
+    Span, TraceContext, names,
+    span::{Times, now},
+};
 use headwater_proto::{Detail, Event, Millis, topics, v1::EventEnvelope};
-use headwater_stream::{OutboundRecord, Producer, SendError, Unavailable, headers};
+use headwater_stream::{
+    OutboundRecord, Producer, SendError, Unavailable,
+    headers::{self, sent},
+};
 use prost::Message;
 
 use crate::decide::Announcement;
@@ -15,7 +21,7 @@ pub const SOURCE: &str = "/fraud";
 #[derive(Debug, Clone, PartialEq)]
 pub struct Emitted {
     pub event: Event,
-    /// The trigger's trace goes on.
+    /// Of its sending: [`TraceContext::across`] leads back to the processing of its trigger.
     pub trace: Option<TraceContext>,
     pub trace_state: Option<Box<str>>,
 }
@@ -64,9 +70,27 @@ impl Announcer for Producer {
                 partition: None,
             })
             .collect();
+        let start = now();
         let reports = self.enqueue(records).await.map_err(unavailable)?.await;
+        let times = Times { start, end: now() };
+        verdicts.iter().filter_map(sending).for_each(|span| span.over(times));
         let delivered: Result<Vec<_>, SendError> = reports.into_iter().collect();
         delivered.map(drop).map_err(unavailable)
+    }
+}
+
+/// Where its trace is recorded.
+fn sending(Emitted { event, trace, .. }: &Emitted) -> Option<Span> {
+    sent(names::SERVICE_FRAUD, (*trace)?, event.id)
+}
+
+/// Of a replay: the verdicts are in the log since they were first announced.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Announcer for Silent {
+    async fn announce(&self, _verdicts: &[Emitted]) -> Result<(), Unavailable> {
+        Ok(())
     }
 }
 

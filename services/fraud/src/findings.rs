@@ -1,6 +1,7 @@
 //! What is written down about decisions. Insert-only: each has an identity that is the same at every attempt.
 use std::sync::Arc;
 
+use headwater_documents::identity;
 use headwater_proto::{EventId, EventType, Millis, UserId, v1};
 
 use crate::{
@@ -28,6 +29,11 @@ pub struct Evaluation {
 pub type EvaluationPlace = (Millis, i64);
 
 impl Evaluation {
+    /// The document's `_id`.
+    pub fn document_id(&self) -> String {
+        identity([self.user_id.as_str(), &self.event_id.to_string()])
+    }
+
     pub fn place(&self) -> EvaluationPlace {
         (self.occurred_at, self.offset)
     }
@@ -61,6 +67,13 @@ impl Report {
 pub struct Trace {
     pub user_id: UserId,
     pub event: Kept,
+}
+
+impl Trace {
+    /// The document's `_id`.
+    pub fn document_id(&self) -> String {
+        identity([self.user_id.as_str(), &self.event.id.to_string()])
+    }
 }
 
 /// What a batch of events adds.

@@ -4,7 +4,7 @@ use std::{
     sync::Arc,
 };
 
-use headwater_otel::{TraceContext, names};
+use headwater_otel::{TraceContext, names, store_write};
 use headwater_proto::{Event, UserId};
 use headwater_stream::{
     BatchHandler, Clock, Decoded, Delivery, Outcome, Poison, Position, Record, Unavailable, decode_event,
@@ -112,15 +112,18 @@ impl<S: Store, A: Announcer, C: Clock> Handler<S, A, C> {
         let Round { users, mut findings, scores, found, verdicts } = round;
         if !findings.is_empty() {
             findings.name_each_trace_once();
-            self.store.record(findings).await.map_err(unavailable)?;
+            store_write(names::SPAN_WRITE_FINDINGS, self.store.record(findings)).await.map_err(unavailable)?;
         }
         if !verdicts.is_empty() {
             self.announcer.announce(&verdicts).await?;
         }
         let moved = users.iter().filter(|(_, turn)| turn.profile.position != turn.read);
         let writes: Vec<_> = moved.map(|(user, turn)| turn.write(user.clone())).collect();
-        let refused =
-            if writes.is_empty() { Vec::new() } else { self.store.save(writes).await.map_err(unavailable)? };
+        let refused = if writes.is_empty() {
+            Vec::new()
+        } else {
+            store_write(names::SPAN_WRITE_PROFILES, self.store.save(writes)).await.map_err(unavailable)?
+        };
         let refused: HashSet<UserId> = refused.into_iter().collect();
         for (user, turn) in users {
             if !refused.contains(&user) {
@@ -175,9 +178,10 @@ impl Round {
         }
         for announcement in announcements {
             self.findings.reports.push(announcement.report.clone());
+            let verdict = verdict_event(announcement, event, clock.now());
             self.verdicts.push(Emitted {
-                event: verdict_event(announcement, event, clock.now()),
-                trace: delivery.trace.map(TraceContext::child),
+                trace: delivery.trace.map(|processing| processing.across(verdict.id.as_bytes())),
+                event: verdict,
                 trace_state: trace_state.clone(),
             });
         }

@@ -5,6 +5,7 @@
 //! finds everything done, and a replay repeats every decision.
 
 mod cache;
+mod canonical;
 mod config;
 pub mod decide;
 mod emitted;
@@ -21,8 +22,9 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use canonical::{Document, Kind, digest};
 pub use config::Config;
-pub use emitted::{Announcer, Emitted, SOURCE};
+pub use emitted::{Announcer, Emitted, SOURCE, Silent};
 pub use error::{Error, StoreError};
 pub use findings::{Evaluation, EvaluationPlace, Findings, Report, ReportPlace, Trace};
 pub use grpc::Api;

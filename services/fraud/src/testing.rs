@@ -4,12 +4,13 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use futures::Stream;
 use headwater_proto::{Detail, Event, EventId, EventType, Millis, UserId, v1};
 use headwater_stream::{Delivery, Outcome, Position, Unavailable};
 
 use crate::{
-    Announcer, Arrival, Emitted, Evaluation, EvaluationPlace, Findings, Kept, Level, Profile, Report, ReportPlace,
-    Rules, StoreError,
+    Announcer, Arrival, Document, Emitted, Evaluation, EvaluationPlace, Findings, Kept, Kind, Level, Profile, Report,
+    ReportPlace, Rules, StoreError,
     decide::{Decision, decide},
     store::{ProfileWrite, Store},
 };
@@ -196,6 +197,10 @@ impl<S: Store> Store for Faulty<S> {
 
     async fn traces(&self, user: &UserId, events: &[EventId]) -> Result<Vec<Kept>, StoreError> {
         self.faults.call("traces", self.store.traces(user, events)).await?
+    }
+
+    fn documents(&self, kind: Kind) -> impl Stream<Item = Result<Document, StoreError>> + Send {
+        self.store.documents(kind)
     }
 }
 

@@ -1,4 +1,5 @@
 //! How the ingress learns of verdicts: it reads them off the log, as group ingress-account-status-group.
+use headwater_otel::{names, store_write};
 use headwater_proto::{Detail, Event, EventType};
 use headwater_stream::{BatchHandler, Decoded, Delivery, Outcome, Poison, Record, Unavailable, decode_event};
 
@@ -31,7 +32,8 @@ impl<S: Store> BatchHandler for AccountStatus<S> {
     async fn apply(&mut self, batch: &[Delivery<Verdict>]) -> Result<Vec<Outcome>, Unavailable> {
         let verdicts: Vec<Verdict> = batch.iter().map(|delivery| delivery.item.clone()).collect();
         let decide = |snapshot| verdict::decide(snapshot, &verdicts);
-        let outcomes = self.store.transact(&verdict::keys(&verdicts), decide).await;
+        let keys = verdict::keys(&verdicts);
+        let outcomes = store_write(names::SPAN_WRITE_STATUS, self.store.transact(&keys, decide)).await;
         let outcomes = outcomes.map_err(|error| Unavailable { dependency: "users", source: error.into() })?;
         Ok(outcomes.into_iter().map(shown).collect())
     }

@@ -13,7 +13,7 @@ pub(crate) fn pack(events: Vec<NewEvent>) -> Vec<PackedRow> {
     let mut packer = Packer::new();
     let mut value = Vec::new();
     for NewEvent { event, trace, trace_state } in events {
-        let headers = cloud_event(&event, Some(trace.child()), trace_state.as_deref());
+        let headers = cloud_event(&event, Some(trace.across(event.id.as_bytes())), trace_state.as_deref());
         let headers: Vec<(&str, &[u8])> = headers.iter().collect();
         let (key, timestamp) = (event.user_id.clone(), event.received_at.as_millis());
         value.clear();

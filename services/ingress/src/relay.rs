@@ -13,6 +13,7 @@
 //! sent it or will, in order: the zombie's records are only repetitions.
 //!
 //! Nothing here is urgent at a crash: what was produced and not deleted is produced again by the next owner.
+mod sending;
 mod shard;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ use futures::{
     future::{BoxFuture, join_all},
     stream::FuturesUnordered,
 };
-use headwater_otel::names;
+use headwater_otel::{Span, names};
 use headwater_proto::topics::USER_EVENTS;
 use headwater_stream::{Backlog, Clock, KafkaConfig, OutboundRecord, Patience, Position, Producer, SendError};
 use metrics::{counter, gauge};
@@ -327,6 +328,7 @@ impl<O: Outbox + Clone> Relay<O> {
                 return Ok(());
             }
         };
+        let spans = sending::spans(records.iter().map(|record| record.headers.clone()));
         let headers = records.iter().flat_map(|record| record.headers.clone());
         let headers: Vec<(&str, Option<&[u8]>)> = headers.map(|(name, value)| (name, Some(value))).collect();
         let mut rest = headers.as_slice();
@@ -347,7 +349,14 @@ impl<O: Outbox + Clone> Relay<O> {
         // takes nothing until it is purged
         shard.produced(id, bytes.len());
         let reports = self.producer.enqueue(outbound).await?;
-        self.reports.push(reports.map(move |outcomes| RowReport { partition, id, outcomes }).boxed());
+        let reported = move |outcomes: Vec<Result<_, SendError>>| {
+            // what failed is sent again, and is a span then
+            if outcomes.iter().all(Result::is_ok) {
+                spans.into_iter().for_each(Span::end);
+            }
+            RowReport { partition, id, outcomes }
+        };
+        self.reports.push(reports.map(reported).boxed());
         Ok(())
     }
 

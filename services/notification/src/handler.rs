@@ -5,7 +5,7 @@
 //! that everybody believes delivered and nobody did.
 use std::{error::Error as _, future::Future, num::NonZeroU32, time::Duration};
 
-use headwater_otel::{Component, names};
+use headwater_otel::{Component, names, store_write};
 use headwater_proto::Millis;
 use headwater_stream::{
     Clock, Decoded, Delivery, EventHandler, Poison, Record, RetryPolicy, Unavailable, Verdict, decode_event, headers,
@@ -72,7 +72,8 @@ impl<N: Channel, L: Ledger, C: Clock> EventHandler for Handler<N, L, C> {
         match self.deliver(&lease, notification, delivery.attempt).await {
             Ok(()) => {
                 // a shutdown may leave it unmarked: the user has been told, so it is done all the same
-                self.patiently(|| self.ledger.mark(notification.key)).await;
+                let marking = self.patiently(|| self.ledger.mark(notification.key));
+                store_write(names::SPAN_WRITE_LEDGER, marking).await;
                 Verdict::Done
             }
             Err(failure) => {

@@ -26,7 +26,9 @@ use tower::{Layer, Service};
 use tracing::{Instrument as _, Span, debug_span};
 
 use crate::{
-    Reason, connect,
+    Reason,
+    call_span::CallSpan,
+    connect,
     json::{self, Handler},
     rate::RateLimit,
     refuse_for_now,
@@ -74,15 +76,16 @@ where
         self.grpc.poll_ready(context)
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let path = self.door.json.get_key_value(request.uri().path()).map(|(path, handler)| (*path, handler.clone()));
         match (spoken(&request), path) {
             (Spoken::Grpc, _) if is_about_the_server(&request) => {
                 Box::pin(self.grpc.call(request.map(|body| until(self.door.shutdown.clone(), body))))
             }
             (Spoken::Grpc, path) => {
+                let span = CallSpan::begin(&mut request);
                 let (path, trace, client) = (path.map(|(path, _)| path), trace(&request), client(&request));
-                Box::pin(self.door.clone().grpc(path, trace, client, self.grpc.call(request)).map(Ok))
+                Box::pin(self.door.clone().grpc(path, trace, client, span, self.grpc.call(request)).map(Ok))
             }
             (Spoken::Json, Some((path, handler))) => Box::pin(self.door.clone().json(path, handler, request).map(Ok)),
             (_, path) => Box::pin(std::future::ready(Ok(turned_away(&request, path.is_some())))),
@@ -96,6 +99,7 @@ impl Door {
         path: Option<&'static str>,
         trace: Option<TraceContext>,
         client: Option<IpAddr>,
+        span: Option<CallSpan>,
         answer: impl Future<Output = Result<http::Response<Body>, Infallible>>,
     ) -> http::Response<Body> {
         let started = Instant::now();
@@ -107,11 +111,20 @@ impl Door {
             None => Code::Ok,
         };
         measure("grpc", path, code, started);
+        if let Some(span) = span {
+            span.end("grpc", code);
+        }
         response
     }
 
-    async fn json(self, path: &'static str, handler: Handler, request: http::Request<Body>) -> http::Response<Body> {
+    async fn json(
+        self,
+        path: &'static str,
+        handler: Handler,
+        mut request: http::Request<Body>,
+    ) -> http::Response<Body> {
         let started = Instant::now();
+        let span = CallSpan::begin(&mut request);
         let answer = match json::time_allowed(request.headers(), self.longest) {
             Ok(allowed) => {
                 let call = call(Some(path), trace(&request));
@@ -119,7 +132,11 @@ impl Door {
             }
             Err(refused) => Err(refused),
         };
-        measure("connectrpc", Some(path), answer.as_ref().map_or_else(json::Refused::code, |_| Code::Ok), started);
+        let code = answer.as_ref().map_or_else(json::Refused::code, |_| Code::Ok);
+        measure("connectrpc", Some(path), code, started);
+        if let Some(span) = span {
+            span.end("connectrpc", code);
+        }
         answer.unwrap_or_else(json::Refused::into_response)
     }
 

@@ -3,6 +3,7 @@
 //! A service builds [`Services`], [`serve`] does the rest: limits, deadlines, load shedding, health, reflection, drain.
 //! What a refusal looks like is decided here too, once: [`Reason`] -> gRPC code -> HTTP status.
 
+mod call_span;
 mod connect;
 mod door;
 mod error;

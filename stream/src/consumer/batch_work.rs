@@ -1,8 +1,16 @@
 //! The batch side: one batch is with the handler while the next one fills. The handler lives in one task, which gets
 //! batches and revocations in order and tries a batch until its store takes it.
-use std::{collections::BTreeMap, mem, time::Instant};
+use std::{
+    collections::{BTreeMap, HashMap},
+    mem,
+    time::Instant,
+};
 
-use headwater_otel::names;
+use headwater_otel::{
+    names,
+    span::{Times, now},
+    with_store_writes,
+};
 use tokio::{runtime::Handle, sync::mpsc, time};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, debug_span, info, warn};
@@ -10,12 +18,15 @@ use tracing::{Instrument as _, debug_span, info, warn};
 use super::{
     ConsumerConfig,
     books::Books,
+    spans::{Spans, Traced},
     work::{Desk, Message, Work},
 };
 use crate::{BatchHandler, Decoded, Delivery, Error, Outcome, Poison, Record, RetryPolicy, ledger::Epoch};
 
 pub(crate) struct Batches<H: BatchHandler> {
     filling: Vec<Delivery<H::Item>>,
+    /// Of those that fill.
+    traced: Vec<Traced>,
     since: Option<Instant>,
     /// The other buffer: the two take turns.
     spare: Vec<Delivery<H::Item>>,
@@ -29,7 +40,7 @@ pub(crate) struct Batches<H: BatchHandler> {
 }
 
 enum Command<T> {
-    Apply { batch: Vec<Delivery<T>>, epoch: Epoch },
+    Apply { batch: Vec<Delivery<T>>, traced: Vec<Traced>, epoch: Epoch },
     Revoked(Vec<i32>),
 }
 
@@ -49,9 +60,14 @@ pub(crate) enum Report<T> {
 impl<H: BatchHandler> Batches<H> {
     pub(crate) fn start(handler: H, config: &ConsumerConfig, runtime: &Handle, desk: &Desk<Report<H::Item>>) -> Self {
         let (commands, received) = mpsc::unbounded_channel();
-        let task = desk.spawn(runtime, "batch handler", handle(handler, received, desk.clone(), config.role));
+        let task = desk.spawn(
+            runtime,
+            "batch handler",
+            handle(handler, received, desk.clone(), Spans::new(config), config.role),
+        );
         Self {
             filling: Vec::with_capacity(config.batch_records),
+            traced: Vec::new(),
             since: None,
             spare: Vec::with_capacity(config.batch_records),
             in_flight: BTreeMap::new(),
@@ -72,8 +88,12 @@ impl<H: BatchHandler> Work for Batches<H> {
         H::decode(record)
     }
 
-    fn accept(&mut self, delivery: Delivery<H::Item>, _record: &Record<'_>, now: Instant) {
+    fn accept(&mut self, mut delivery: Delivery<H::Item>, record: &Record<'_>, now: Instant) {
         self.since.get_or_insert(now);
+        if let Some(traced) = Traced::of(record) {
+            delivery.trace = Some(traced.context());
+            self.traced.push(traced);
+        }
         self.filling.push(delivery);
     }
 
@@ -88,7 +108,7 @@ impl<H: BatchHandler> Work for Batches<H> {
             *self.in_flight.entry(delivery.position.partition).or_default() += 1;
         }
         // where the task is gone its last word is a failure, which ends the run
-        let _ = self.commands.send(Command::Apply { batch, epoch });
+        let _ = self.commands.send(Command::Apply { batch, traced: mem::take(&mut self.traced), epoch });
     }
 
     fn settle(&mut self, report: Self::Report, _now: Instant, books: &mut Books) -> Result<(), Error> {
@@ -126,6 +146,7 @@ impl<H: BatchHandler> Work for Batches<H> {
 
     fn withdraw(&mut self, partitions: &[i32]) {
         self.filling.retain(|delivery| !partitions.contains(&delivery.position.partition));
+        self.traced.retain(|traced| !partitions.contains(&traced.partition()));
         if self.filling.is_empty() {
             self.since = None;
         }
@@ -152,15 +173,28 @@ async fn handle<H: BatchHandler>(
     mut handler: H,
     mut commands: mpsc::UnboundedReceiver<Command<H::Item>>,
     desk: Desk<Report<H::Item>>,
+    spans: Spans,
     role: &'static str,
 ) {
     while let Some(command) = commands.recv().await {
         match command {
             Command::Revoked(partitions) => handler.revoked(&partitions),
-            Command::Apply { mut batch, epoch } => {
-                let span = debug_span!(names::SPAN_PROCESS, role, { names::BATCH_MESSAGE_COUNT } = batch.len());
-                let applied = apply(&mut handler, &mut batch, &mut commands, &desk).instrument(span).await;
+            Command::Apply { mut batch, traced, epoch } => {
+                let records = batch.len();
+                let span = debug_span!(names::SPAN_PROCESS, role, { names::BATCH_MESSAGE_COUNT } = records);
+                let applying = apply(&mut handler, &mut batch, &mut commands, &desk).instrument(span);
+                let (applied, seen) = if traced.is_empty() {
+                    (applying.await, None)
+                } else {
+                    let start = now();
+                    let (applied, writes) = with_store_writes(applying).await;
+                    (applied, Some((Times { start, end: now() }, writes)))
+                };
                 let Some(outcomes) = applied else { return };
+                if let Some((times, writes)) = seen {
+                    let ends: HashMap<_, _> = batch.iter().map(|record| record.position).zip(&outcomes).collect();
+                    spans.applied(records, &traced, times, &writes, |position| ends.get(&position).copied().copied());
+                }
                 desk.say(Message::Work(Report::Applied { batch, outcomes, epoch }));
             }
         }

@@ -3,7 +3,11 @@
 use std::{sync::Arc, time::Instant};
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
-use headwater_otel::names;
+use headwater_otel::{
+    names,
+    span::{Times, now},
+    with_store_writes,
+};
 use headwater_proto::Millis;
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_util::task::AbortOnDropHandle;
@@ -12,6 +16,7 @@ use tracing::{Instrument as _, debug_span};
 use super::{
     ConsumerConfig,
     books::Books,
+    spans::{Spans, Traced},
     work::{Desk, Message, Work},
 };
 use crate::{
@@ -36,6 +41,7 @@ pub(crate) struct Events<H: EventHandler> {
 struct Job<T> {
     delivery: Delivery<T>,
     raw: Raw,
+    traced: Option<Box<Traced>>,
     first_failed_at: Option<Millis>,
 }
 
@@ -58,7 +64,8 @@ impl<H: EventHandler> Events<H> {
         desk: &Desk<Report<H::Item>>,
     ) -> Self {
         let (attempts, received) = mpsc::unbounded_channel();
-        let task = desk.spawn(runtime, "event handler", handle(handler.clone(), received, desk.clone()));
+        let task =
+            desk.spawn(runtime, "event handler", handle(handler.clone(), received, desk.clone(), Spans::new(config)));
         Self {
             handler,
             parking: Parking::default(),
@@ -94,7 +101,8 @@ impl<H: EventHandler> Work for Events<H> {
     }
 
     fn accept(&mut self, delivery: Delivery<H::Item>, record: &Record<'_>, _now: Instant) {
-        let job = Job { delivery, raw: Raw::from(record), first_failed_at: None };
+        let job =
+            Job { delivery, raw: Raw::from(record), traced: Traced::of(record).map(Box::new), first_failed_at: None };
         self.parking.push(record.key.unwrap_or_default(), record.position.partition, job);
     }
 
@@ -188,17 +196,31 @@ async fn handle<H: EventHandler>(
     handler: Arc<H>,
     mut attempts: mpsc::UnboundedReceiver<Attempt<H::Item>>,
     desk: Desk<Report<H::Item>>,
+    spans: Spans,
 ) {
+    let spans = &spans;
     let mut running = FuturesUnordered::new();
     loop {
         tokio::select! {
             attempt = attempts.recv() => {
-                let Some(attempt) = attempt else { return };
+                let Some(mut attempt) = attempt else { return };
                 let handler = handler.clone();
                 running.push(async move {
-                    let delivery = &attempt.job.delivery;
+                    let Job { delivery, traced, .. } = &mut attempt.job;
+                    if let Some(traced) = traced {
+                        delivery.trace = Some(traced.attempt());
+                    }
                     let span = debug_span!(names::SPAN_PROCESS, { names::TRACE_PARENT } = delivery.trace.map(display));
-                    let verdict = handler.handle(delivery).instrument(span).await;
+                    let handling = handler.handle(delivery).instrument(span);
+                    let verdict = match traced {
+                        None => handling.await,
+                        Some(traced) => {
+                            let start = now();
+                            let (verdict, writes) = with_store_writes(handling).await;
+                            spans.attempted(traced, Times { start, end: now() }, &verdict, &writes);
+                            verdict
+                        }
+                    };
                     Report { attempt, verdict }
                 });
             }

@@ -1,7 +1,7 @@
 //! The consumer: records off the log, decoded on its thread, handed to a handler, finished or set aside, committed.
 //!
 //! [`poll_loop`] is the thread, with [`watch`] and [`mend`] for bad days and [`leave`] for the end; [`state`] what it knows, [`work`] what the two kinds of handler do differently
-//! ([`batch_work`], [`event_work`]), [`books`] how records end.
+//! ([`batch_work`], [`event_work`]), [`books`] how records end, [`spans`] what a trace shows of it.
 mod batch_work;
 mod books;
 mod config;
@@ -10,6 +10,7 @@ mod leave;
 mod mend;
 mod outcomes;
 mod poll_loop;
+mod spans;
 mod state;
 #[cfg(test)]
 mod tests;

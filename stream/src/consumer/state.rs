@@ -14,6 +14,7 @@ use tracing::{debug, error, info};
 use super::{
     ConsumerConfig,
     books::Books,
+    spans::Spans,
     work::{Message, Work},
 };
 use crate::{
@@ -46,6 +47,7 @@ pub(crate) struct State<W: Work> {
     /// Partitions whose next records are gone from the log.
     halted: BTreeMap<i32, Log>,
     behind_records: usize,
+    spans: Spans,
     /// Against a consumer that finds too much of the one log dead; other topics have none.
     breaker: Option<Breaker>,
     /// Records received so far.
@@ -97,6 +99,7 @@ impl<W: Work> State<W> {
             paused: BTreeSet::new(),
             halted: BTreeMap::new(),
             behind_records: config.behind_records,
+            spans: Spans::new(config),
             breaker: (config.group.topic == topics::USER_EVENTS).then(|| Breaker::new(config.breaker_pause)),
             received: 0,
             unseen: BTreeMap::new(),
@@ -116,7 +119,10 @@ impl<W: Work> State<W> {
                 let delivery = Delivery { position, trace, timestamp: record.timestamp, attempt: 1, item };
                 self.work.accept(delivery, record, now);
             }
-            Ok(Decoded::Skip(reason)) => self.books.finish(position, epoch, Outcome::Skip(reason)),
+            Ok(Decoded::Skip(reason)) => {
+                self.spans.passed_over(record, reason);
+                self.books.finish(position, epoch, Outcome::Skip(reason));
+            }
             Err(poison) => {
                 debug!(?position, reason = poison.reason, "poison");
                 let failure = Failure {

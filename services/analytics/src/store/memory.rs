@@ -4,12 +4,15 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use futures::{Stream, stream};
+use headwater_documents::Canonical;
 use headwater_proto::{Day, EventId, UserId};
 use headwater_stream::Positions;
 
 use super::{Answer, SessionWrite, Stale, Store};
 use crate::{
     activity::{Member, Period},
+    canonical::{Document, Kind},
     event::{SessionEvent, SessionKey},
     metric::Metric,
     revisions::Revision,
@@ -115,6 +118,36 @@ impl Collections {
         Ok(())
     }
 
+    fn documents(&self, kind: Kind) -> Vec<Document> {
+        let of_days = matches!(kind, Kind::DailyActivity | Kind::DailyAggregates);
+        let periods = self.activity.iter().filter(|(period, _)| of_days == matches!(period, Period::Day(_)));
+        match kind {
+            Kind::SessionEvents => self.events.values().cloned().map(Document::Event).collect(),
+            Kind::Sessions => {
+                let sessions = self.users.iter().flat_map(|(user_id, stays)| Self::sessions_of(user_id, stays));
+                sessions.map(Document::Session).collect()
+            }
+            Kind::DailyActivity | Kind::MonthlyActivity => {
+                let members = periods.flat_map(|(&period, activity)| {
+                    activity.members.iter().map(move |user_id| Member { period, user_id: user_id.clone() })
+                });
+                members.map(Document::Member).collect()
+            }
+            Kind::DailyAggregates | Kind::MonthlyAggregates => {
+                let users = |&period| self.figure(&Metric::ActiveUsers(period));
+                periods.map(|(period, _)| Document::ActiveUsers { period: *period, users: users(period) }).collect()
+            }
+        }
+    }
+
+    /// Those that are made; of others only the events are here.
+    fn sessions_of(user_id: &UserId, stays: &HashMap<Arc<str>, Stay>) -> impl Iterator<Item = Session> {
+        stays.iter().filter(|(_, stay)| stay.n > 0).map(|(session_id, stay)| {
+            let key = SessionKey { user_id: user_id.clone(), session_id: session_id.clone() };
+            Session { key, n: stay.n, segments: stay.segments.clone() }
+        })
+    }
+
     fn figure(&self, metric: &Metric) -> u64 {
         let Metric::ActiveUsers(period) = metric else { return self.figures.get(metric).copied().unwrap_or(0) };
         self.activity.get(period).map_or(0, |activity| match activity.stale {
@@ -211,16 +244,18 @@ impl Store for MemoryStore {
 
     async fn sessions_of(&self, user_id: &UserId) -> Answer<Option<Vec<Session>>> {
         let collections = self.lock();
-        let Some(stays) = collections.users.get(user_id) else { return Ok(None) };
-        let session = |(session_id, stay): (&Arc<str>, &Stay)| {
-            let key = SessionKey { user_id: user_id.clone(), session_id: session_id.clone() };
-            (stay.n > 0).then(|| Session { key, n: stay.n, segments: stay.segments.clone() })
-        };
-        Ok(Some(stays.iter().filter_map(session).collect()))
+        let stays = collections.users.get(user_id);
+        Ok(stays.map(|stays| Collections::sessions_of(user_id, stays).collect()))
     }
 
     async fn revisions_of(&self, period: Period) -> Answer<Vec<Revision>> {
         let collections = self.lock();
         Ok(collections.revisions.values().filter(|r| r.metric.period() == period).cloned().collect())
+    }
+
+    fn documents(&self, kind: Kind) -> impl Stream<Item = Answer<Document>> + Send {
+        let mut documents = self.lock().documents(kind);
+        documents.sort_by_cached_key(Canonical::id);
+        stream::iter(documents.into_iter().map(Ok))
     }
 }

@@ -12,12 +12,14 @@ pub mod conformance;
 
 use std::{future::Future, sync::Arc};
 
+use futures::Stream;
 use headwater_proto::{Day, UserId};
 use headwater_stream::Positions;
 
 use crate::{
     StoreError,
     activity::{Member, Period},
+    canonical::{Document, Kind},
     event::{SessionEvent, SessionKey},
     metric::Metric,
     revisions::Revision,
@@ -98,4 +100,7 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// The journal of a period, in any order.
     fn revisions_of(&self, period: Period) -> impl Future<Output = Answer<Vec<Revision>>> + Send;
+
+    /// Every document of a collection, sorted by `_id`; active users of a stale period are counted on the spot.
+    fn documents(&self, kind: Kind) -> impl Stream<Item = Answer<Document>> + Send;
 }

@@ -24,10 +24,10 @@ const TIMEOUT: i64 = 30 * MINUTE;
 type Documents = BTreeMap<String, String>;
 
 #[derive(Debug, Clone)]
-struct Log {
-    events: Vec<SessionEvent>,
+pub(super) struct Log {
+    pub(super) events: Vec<SessionEvent>,
     /// As delivered: order, duplicates and batches.
-    batches: Vec<Vec<SessionEvent>>,
+    pub(super) batches: Vec<Vec<SessionEvent>>,
 }
 
 fn any_event() -> impl Strategy<Value = SessionEvent> {
@@ -44,7 +44,7 @@ fn any_event() -> impl Strategy<Value = SessionEvent> {
     })
 }
 
-fn any_log() -> impl Strategy<Value = Log> {
+pub(super) fn any_log() -> impl Strategy<Value = Log> {
     vec(any_event(), 1..30)
         .prop_flat_map(|events| {
             let ids: Vec<u128> = (1..=events.len() as u128).collect();
@@ -143,7 +143,7 @@ async fn stored(store: &MemoryStore, events: &[SessionEvent]) -> Documents {
 }
 
 /// As a consumer that dies where a batch fails: the next process is given the batch again, in one with the next.
-async fn consume<S: Store>(store: S, batches: &[Vec<SessionEvent>]) -> Vec<Outcome> {
+pub(super) async fn consume<S: Store>(store: S, batches: &[Vec<SessionEvent>]) -> Vec<Outcome> {
     let (mut outcomes, mut batch) = (Vec::new(), Vec::new());
     let mut rest = batches.iter();
     while let Some(more) = rest.next().or((!batch.is_empty()).then_some(&Vec::new())) {

@@ -1,5 +1,6 @@
 //! The service as a whole, on the store in memory.
 mod batches;
+mod digest;
 mod grpc;
 mod instance;
 mod law;

@@ -4,10 +4,11 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use futures::Stream;
 use headwater_proto::{Day, UserId};
 
 use crate::{
-    Member, Metric, Period, Revision, Segment, Session, SessionEvent, SessionKey, StoreError,
+    Document, Kind, Member, Metric, Period, Revision, Segment, Session, SessionEvent, SessionKey, StoreError,
     store::{SessionWrite, Stale, Store},
 };
 
@@ -95,5 +96,8 @@ impl<S: Store> Store for Troubled<S> {
     }
     async fn revisions_of(&self, period: Period) -> Answer<Vec<Revision>> {
         self.perform("revisions_of", self.store.revisions_of(period)).await
+    }
+    fn documents(&self, kind: Kind) -> impl Stream<Item = Answer<Document>> + Send {
+        self.store.documents(kind)
     }
 }

@@ -1,6 +1,7 @@
 //! Whatever happens to the deliveries, a log ends in the same documents and the same verdicts.
 use std::collections::BTreeMap;
 
+use headwater_documents::testing::TestDatabase;
 use headwater_proto::{
     EventId,
     EventType::{self, UserCreated, UserIpChanged, UserLoggedIn, UserLoggedOut, UserLoginFailed, UserPasswordChanged},
@@ -11,7 +12,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Evaluation, Kept, MemoryStore, Report,
+    Evaluation, Kept, MemoryStore, MongoStore, Report, Silent, digest,
     testing::{Announced, Faults, Faulty, at, delivery, event, id, reinstated, user},
 };
 
@@ -189,6 +190,31 @@ proptest! {
                 read[who] = end;
             }
             prop_assert_eq!(documents(&store, &announced).await, expected);
+            Ok(())
+        })?;
+    }
+}
+
+proptest! {
+    // each case has a database of its own
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    #[test]
+    fn a_silent_replay_into_a_server_has_the_digest_of_the_log_in_memory(log in any_log(), sizes in prop::collection::vec(1..30_usize, 1..5)) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (memory, ..) = one_by_one(&log).await;
+            let expected = digest(&memory).await.unwrap();
+            prop_assert!(expected.collections[0].documents > 0, "{:?}", expected);
+            let database = TestDatabase::create().await;
+            let server = MongoStore::open_beside(&database.documents, "_replay").await.unwrap();
+            let rules = Rules::default();
+            let mut handler = Handler::new(server.clone(), Silent, FixedClock::at(at(0)), rules);
+            for batch in split(&log, &sizes) {
+                handler.apply(batch).await.unwrap();
+            }
+            prop_assert_eq!(digest(&server).await.unwrap(), expected);
+            database.wipe().await;
             Ok(())
         })?;
     }

@@ -4,12 +4,15 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use futures::{Stream, stream};
+use headwater_documents::Canonical;
 use headwater_proto::{EventId, UserId};
 use headwater_stream::Positions;
 
 use super::{Answer, ProfileWrite, Store};
 use crate::{
-    findings::{Evaluation, EvaluationPlace, Findings, Report, ReportPlace},
+    canonical::{Document, Kind},
+    findings::{Evaluation, EvaluationPlace, Findings, Report, ReportPlace, Trace},
     profile::{Kept, Profile},
 };
 
@@ -82,6 +85,26 @@ impl Collections {
         }
     }
 
+    fn documents(&self, kind: Kind) -> Vec<Document> {
+        match kind {
+            Kind::Profiles => {
+                let profiles = self.profiles.iter();
+                profiles.map(|(user_id, profile)| Document::Profile(user_id.clone(), profile.clone())).collect()
+            }
+            Kind::Evaluations => {
+                let evaluations = self.evaluations.values().flat_map(BTreeMap::values);
+                evaluations.cloned().map(Document::Evaluation).collect()
+            }
+            Kind::Reports => self.reports.values().cloned().map(Document::Report).collect(),
+            Kind::Traces => {
+                let traces = self.traces.iter().flat_map(|(user_id, traces)| {
+                    traces.values().map(|&event| Trace { user_id: user_id.clone(), event })
+                });
+                traces.map(Document::Trace).collect()
+            }
+        }
+    }
+
     fn reports(&self, user: Option<&UserId>, before: Option<ReportPlace>, limit: usize) -> Vec<Arc<Report>> {
         let Some(user) = user else {
             return self.reports.range(below(before)).rev().take(limit).map(|(_, report)| report.clone()).collect();
@@ -147,6 +170,12 @@ impl Store for MemoryStore {
             traces.sort_by_key(Kept::order);
             traces
         }))
+    }
+
+    fn documents(&self, kind: Kind) -> impl Stream<Item = Answer<Document>> + Send {
+        let mut documents = self.read(|all| all.documents(kind));
+        documents.sort_by_cached_key(Canonical::id);
+        stream::iter(documents.into_iter().map(Ok))
     }
 }
 

@@ -11,17 +11,20 @@ pub mod conformance;
 
 use std::{future::Future, sync::Arc};
 
+use futures::Stream;
 use headwater_proto::{EventId, UserId};
 use headwater_stream::{Position, Positions};
 
 use crate::{
     StoreError,
+    canonical::{Document, Kind},
     findings::{Evaluation, EvaluationPlace, Findings, Report, ReportPlace},
     profile::{Kept, Profile},
 };
 
 pub use memory::MemoryStore;
 pub use mongo::MongoStore;
+pub(crate) use mongo::documents::{EvaluationDocument, ProfileDocument, TraceDocument};
 
 type Answer<T> = Result<T, StoreError>;
 
@@ -72,4 +75,7 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// The stored traces among these events of the user, in the order of events.
     fn traces(&self, user: &UserId, events: &[EventId]) -> impl Future<Output = Answer<Vec<Kept>>> + Send;
+
+    /// Every document of a collection, sorted by `_id`.
+    fn documents(&self, kind: Kind) -> impl Stream<Item = Answer<Document>> + Send;
 }

@@ -1,10 +1,11 @@
 //! The collections on a Mongo-protocol server. A batch costs one read of the profiles that are not cached, one bulk
 //! insert into each of the three collections of findings (only where there is something to write down), and for
 //! profiles one bulk of inserts and one of updates.
-mod documents;
+pub(super) mod documents;
 
 use std::{collections::HashMap, sync::Arc};
 
+use futures::{Stream, StreamExt as _, TryStreamExt as _, future, stream::BoxStream};
 use headwater_documents::{
     Change, Collection, Documents, Error, Find, Index,
     bson::{Bson, DateTime, Document, doc},
@@ -12,19 +13,16 @@ use headwater_documents::{
 };
 use headwater_proto::{EventId, UserId};
 use headwater_stream::Position;
+use serde::de::DeserializeOwned;
 
 use super::{Answer, ProfileWrite, Store};
 use crate::{
     StoreError,
+    canonical::{self, Kind},
     findings::{Evaluation, EvaluationPlace, Findings, Report, ReportPlace},
     profile::{Kept, Profile},
 };
 use documents::{EvaluationDocument, ProfileDocument, ReportDocument, TraceDocument, gravity};
-
-const PROFILES: &str = "risk_profiles";
-const EVALUATIONS: &str = "risk_evaluations";
-const REPORTS: &str = "fraud_reports";
-const TRACES: &str = "event_traces";
 
 /// A handle; clones share the connections.
 #[derive(Debug, Clone)]
@@ -38,20 +36,26 @@ pub struct MongoStore {
 impl MongoStore {
     /// Makes the indexes that are missing.
     pub async fn open(documents: &Documents) -> Result<Self, Error> {
+        Self::open_beside(documents, "").await
+    }
+
+    /// Collections whose names end with `suffix`, beside the live ones.
+    pub async fn open_beside(documents: &Documents, suffix: &str) -> Result<Self, Error> {
+        let name = |kind: Kind| format!("{}{suffix}", kind.name());
         let newest_first = [
             Index(doc! { "decidedAt": -1, "gravity": -1, "_id": -1 }),
             Index(doc! { "userId": 1, "decidedAt": -1, "gravity": -1, "_id": -1 }),
             Index(doc! { "eventId": 1, "gravity": -1 }),
         ];
-        documents.ensure_indexes(REPORTS, newest_first).await?;
+        documents.ensure_indexes(&name(Kind::Reports), newest_first).await?;
         let of_user = Index(doc! { "userId": 1, "occurredAt": -1, "offset": -1 });
-        documents.ensure_indexes(EVALUATIONS, [of_user]).await?;
-        documents.ensure_indexes(TRACES, [Index(doc! { "userId": 1 })]).await?;
+        documents.ensure_indexes(&name(Kind::Evaluations), [of_user]).await?;
+        documents.ensure_indexes(&name(Kind::Traces), [Index(doc! { "userId": 1 })]).await?;
         Ok(Self {
-            profiles: documents.collection(PROFILES),
-            evaluations: documents.collection(EVALUATIONS),
-            reports: documents.collection(REPORTS),
-            traces: documents.collection(TRACES),
+            profiles: documents.collection(&name(Kind::Profiles)),
+            evaluations: documents.collection(&name(Kind::Evaluations)),
+            reports: documents.collection(&name(Kind::Reports)),
+            traces: documents.collection(&name(Kind::Traces)),
         })
     }
 
@@ -159,6 +163,16 @@ fn newest_first<const N: usize>(fields: [&str; N], filter: Document, limit: usiz
     Find { filter, sort, limit: Some(limit), ..Find::default() }
 }
 
+fn each<T>(
+    collection: &Collection<T>,
+    read: fn(&T) -> Result<canonical::Document, Error>,
+) -> BoxStream<'static, Result<canonical::Document, Error>>
+where
+    T: DeserializeOwned + Unpin + Send + Sync + 'static,
+{
+    collection.walk().and_then(move |found| future::ready(read(&found))).boxed()
+}
+
 fn failed(operation: &'static str) -> impl Fn(Error) -> StoreError {
     move |error| StoreError { operation, source: error.into() }
 }
@@ -219,6 +233,17 @@ impl Store for MongoStore {
 
     async fn traces(&self, user: &UserId, events: &[EventId]) -> Answer<Vec<Kept>> {
         self.read_traces(user, events).await.map_err(failed("traces"))
+    }
+
+    fn documents(&self, kind: Kind) -> impl Stream<Item = Answer<canonical::Document>> + Send {
+        use canonical::Document::{Evaluation, Profile, Report, Trace};
+        let walk = match kind {
+            Kind::Profiles => each(&self.profiles, |found| found.read().map(|(user, profile)| Profile(user, profile))),
+            Kind::Evaluations => each(&self.evaluations, |found| found.read().map(Arc::new).map(Evaluation)),
+            Kind::Reports => each(&self.reports, |found| found.read().map(Arc::new).map(Report)),
+            Kind::Traces => each(&self.traces, |found| found.read_trace().map(Trace)),
+        };
+        walk.map_err(failed("documents"))
     }
 }
 

@@ -6,7 +6,7 @@
 use std::{pin::Pin, time::Duration};
 
 use futures::{Stream, StreamExt, stream};
-use headwater_otel::TraceContext;
+use headwater_otel::{Span, TraceContext, names, span::Kind};
 use headwater_proto::v1::{RecordActionRequest, RecordActionsResponse};
 use headwater_rpc::Reason;
 use prost::Message;
@@ -29,6 +29,7 @@ enum Read {
     Queued {
         event_id: String,
         reply: Reply,
+        span: Option<Span>,
     },
     /// Under the id that the client gave it.
     Refused {
@@ -93,11 +94,13 @@ async fn reading<S: Store>(
         };
         // a trace for each action: a stream may live for days
         let trace = TraceContext { sampled: origin.trace.sampled, ..TraceContext::root() };
+        let span = Span::start(names::SERVICE_INGRESS, names::SPAN_ACTION, Kind::Server, trace, None);
         let given = request.event_id.clone();
         place.send(match validate::record_action(request, api.arrival(Origin { trace, ..origin.clone() })) {
             Ok(action) => {
                 let event_id = action.head.id.to_string();
-                Read::Queued { event_id, reply: lanes.submit(action).await }
+                let span = span.map(|span| span.with(names::MESSAGE_ID, event_id.clone()).linked(origin.trace));
+                Read::Queued { event_id, reply: lanes.submit(action).await, span }
             }
             Err(status) => Read::Refused { event_id: given, status },
         });
@@ -141,8 +144,12 @@ impl Answering {
         };
         let (event_id, settled) = match read {
             Read::Refused { event_id, status } => (event_id, Err(status)),
-            Read::Queued { event_id, reply } => {
-                (event_id, refusal::settled(reply.await.unwrap_or(Err(Failure::Unavailable))))
+            Read::Queued { event_id, reply, span } => {
+                let settled = refusal::settled(reply.await.unwrap_or(Err(Failure::Unavailable)));
+                if let Some(span) = span {
+                    if settled.is_ok() { span } else { span.failed("refused") }.end();
+                }
+                (event_id, settled)
             }
         };
         let index = self.index;

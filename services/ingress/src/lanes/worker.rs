@@ -4,7 +4,10 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use headwater_otel::names;
+use headwater_otel::{
+    Span, message_of, names,
+    span::{Kind, Times, now},
+};
 use headwater_stream::Clock;
 use tokio::{
     sync::{Notify, oneshot},
@@ -116,6 +119,7 @@ impl<S: Store> Worker<S> {
 
     async fn transact(&self, actions: &[Action]) -> Result<Vec<Answer>, StoreError> {
         let started = Instant::now();
+        let start = now();
         let keys = decide::keys(actions);
         let decided = self.store.transact(&keys, |snapshot| {
             let Decided { writes, events, answers } = decide::decide(snapshot, actions);
@@ -124,11 +128,27 @@ impl<S: Store> Worker<S> {
         });
         let (answers, written) = decided.await?;
         self.committed.notify_one();
+        tell(actions, Times { start, end: now() });
         debug!(actions = actions.len(), events = written, "committed a group");
         metrics::histogram!(names::INGRESS_COMMIT_DURATION).record(started.elapsed().as_secs_f64());
         metrics::histogram!(names::INGRESS_GROUP_SIZE).record(actions.len() as f64);
         metrics::counter!(names::INGRESS_EVENTS).increment(written as u64);
         Ok(answers)
+    }
+}
+
+/// Their share of the transaction, to the traces that are recorded.
+fn tell(actions: &[Action], times: Times) {
+    for Action { head, .. } in actions {
+        let trace = head.origin.trace;
+        let Some(span) =
+            Span::start(names::SERVICE_INGRESS, names::SPAN_COMMIT, Kind::Client, trace.child(), Some(trace))
+        else {
+            continue;
+        };
+        let actions = i64::try_from(actions.len()).unwrap_or(i64::MAX);
+        span.with(names::MESSAGE_ID, head.id.to_string()).with(names::BATCH_MESSAGE_COUNT, actions).over(times);
+        message_of(trace, head.id);
     }
 }
 

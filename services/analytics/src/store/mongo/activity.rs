@@ -91,7 +91,7 @@ impl Collections {
         Ok(())
     }
 
-    async fn count(&self, period: Period) -> Done<u64> {
+    pub(super) async fn count(&self, period: Period) -> Done<u64> {
         Ok(self.of(period).activity.count(doc! { "period": period.to_string() }).await?)
     }
 
@@ -116,7 +116,7 @@ impl Collections {
 
     /// Of those that have any. The marks are read first: a period without one then has an aggregate that holds every
     /// membership of before.
-    async fn active_users(&self, periods: BTreeSet<Period>) -> Done<HashMap<Period, u64>> {
+    pub(super) async fn active_users(&self, periods: BTreeSet<Period>) -> Done<HashMap<Period, u64>> {
         if periods.is_empty() {
             return Ok(HashMap::new());
         }

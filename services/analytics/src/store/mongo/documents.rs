@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     activity::{Member, Period},
+    canonical::Kind,
     event::{SEPARATOR, SessionEvent, SessionKey},
     metric::Metric,
     revisions::Revision,
@@ -63,7 +64,7 @@ impl TryFrom<EventDocument> for SessionEvent {
     type Error = Foreign;
 
     fn try_from(document: EventDocument) -> Result<Self, Foreign> {
-        const COLLECTION: &str = super::SESSION_EVENTS;
+        const COLLECTION: &str = Kind::SessionEvents.name();
         Ok(Self {
             id: valid(document.id.parse(), COLLECTION, "_id")?,
             user_id: valid(UserId::try_from(document.user_id.as_str()), COLLECTION, "userId")?,
@@ -133,7 +134,7 @@ impl TryFrom<SessionDocument> for Session {
     type Error = Foreign;
 
     fn try_from(document: SessionDocument) -> Result<Self, Foreign> {
-        const COLLECTION: &str = super::SESSIONS;
+        const COLLECTION: &str = Kind::Sessions.name();
         let segment = |segment: SegmentDocument| {
             Ok(Segment {
                 started_at: millis(segment.started_at),

@@ -17,13 +17,14 @@ mod activity;
 mod documents;
 mod known;
 mod sessions;
+mod walk;
 
 use std::sync::Arc;
 
-use futures::{StreamExt as _, TryStreamExt as _, future::try_join_all, stream, try_join};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
 use headwater_documents::{
     Collection, Documents, Find, Index,
-    bson::{Document, doc},
+    bson::{self, doc},
 };
 use headwater_proto::{Day, UserId};
 use serde::{Serialize, de::DeserializeOwned};
@@ -38,20 +39,15 @@ use super::{Answer, SessionWrite, Stale, Store};
 use crate::{
     StoreError,
     activity::{Member, Period},
+    canonical::{Document, Kind},
     event::{SessionEvent, SessionKey},
     metric::Metric,
     revisions::Revision,
     sessions::{Segment, Session},
 };
 
-const SESSION_EVENTS: &str = "session_events";
-const SESSIONS: &str = "sessions";
-const DAILY_ACTIVITY: &str = "daily_activity";
-const MONTHLY_ACTIVITY: &str = "monthly_activity";
-const DAILY_AGGREGATES: &str = "daily_aggregates";
-const MONTHLY_AGGREGATES: &str = "monthly_aggregates";
+/// Beside [`Kind::ALL`]: the journal, and which periods wait for a recount.
 const METRIC_REVISIONS: &str = "metric_revisions";
-/// Beside those of SPEC.md: which periods wait for a recount.
 const STALE_PERIODS: &str = "stale_periods";
 
 /// Finds by `_id` at once. Below the connections of the pool, of which the API needs some.
@@ -94,24 +90,25 @@ impl MongoStore {
     /// Collections whose names end with `suffix`, beside the live ones.
     pub async fn open_beside(documents: &Documents, suffix: &str) -> Result<Self, headwater_documents::Error> {
         let name = |name| format!("{name}{suffix}");
-        let index = async |collection, indexes: Vec<Index>| documents.ensure_indexes(&name(collection), indexes).await;
         let of_period = || vec![Index(doc! { "period": 1 })];
-        try_join!(
-            index(SESSION_EVENTS, vec![Index(doc! { "userId": 1, "sessionId": 1 })]),
-            index(SESSIONS, vec![Index(doc! { "userId": 1 }), Index(doc! { "startDays": 1 })]),
-            index(DAILY_ACTIVITY, of_period()),
-            index(MONTHLY_ACTIVITY, of_period()),
-            index(METRIC_REVISIONS, vec![Index(doc! { "day": 1 })]),
-        )?;
+        for (collection, indexes) in [
+            (Kind::SessionEvents.name(), vec![Index(doc! { "userId": 1, "sessionId": 1 })]),
+            (Kind::Sessions.name(), vec![Index(doc! { "userId": 1 }), Index(doc! { "startDays": 1 })]),
+            (Kind::DailyActivity.name(), of_period()),
+            (Kind::MonthlyActivity.name(), of_period()),
+            (METRIC_REVISIONS, vec![Index(doc! { "day": 1 })]),
+        ] {
+            documents.ensure_indexes(&name(collection), indexes).await?;
+        }
         let periods = |activity, aggregates| Periods {
             activity: documents.collection(&name(activity)),
             aggregates: documents.collection(&name(aggregates)),
         };
         Ok(Self(Arc::new(Collections {
-            events: documents.collection(&name(SESSION_EVENTS)),
-            sessions: documents.collection(&name(SESSIONS)),
-            daily: periods(DAILY_ACTIVITY, DAILY_AGGREGATES),
-            monthly: periods(MONTHLY_ACTIVITY, MONTHLY_AGGREGATES),
+            events: documents.collection(&name(Kind::SessionEvents.name())),
+            sessions: documents.collection(&name(Kind::Sessions.name())),
+            daily: periods(Kind::DailyActivity.name(), Kind::DailyAggregates.name()),
+            monthly: periods(Kind::MonthlyActivity.name(), Kind::MonthlyAggregates.name()),
             stale: documents.collection(&name(STALE_PERIODS)),
             revisions: documents.collection(&name(METRIC_REVISIONS)),
             known: Known::default(),
@@ -174,7 +171,7 @@ impl Collections {
         let ids = refused.iter().map(|&place| events[place].id.to_string()).collect();
         let found = get_each(&self.events, ids).await?;
         for (place, found) in refused.into_iter().zip(found) {
-            let gone = || Failure::Gone { collection: SESSION_EVENTS, id: events[place].id.to_string() };
+            let gone = || Failure::Gone { collection: Kind::SessionEvents.name(), id: events[place].id.to_string() };
             stored[place] = Some(found.ok_or_else(gone)?.try_into()?);
         }
         Ok(stored)
@@ -182,7 +179,7 @@ impl Collections {
 
     async fn session_events(&self, keys: &[SessionKey]) -> Done<Vec<Vec<SessionEvent>>> {
         let filters = keys.iter().map(|key| doc! { "userId": key.user_id.as_str(), "sessionId": &*key.session_id });
-        let filters: Vec<Document> = filters.collect();
+        let filters: Vec<bson::Document> = filters.collect();
         let finds = stream::iter(filters)
             .map(async |filter| read_all(self.events.find(Find { filter, ..Find::default() }).await?));
         finds.buffered(LOOKUPS).try_collect().await
@@ -254,5 +251,9 @@ impl Store for MongoStore {
 
     async fn revisions_of(&self, period: Period) -> Answer<Vec<Revision>> {
         answer("revisions_of", self.0.revisions_of(period).await)
+    }
+
+    fn documents(&self, kind: Kind) -> impl Stream<Item = Answer<Document>> + Send {
+        self.0.walk(kind).map(|document| answer("documents", document))
     }
 }

@@ -5,7 +5,6 @@ use std::{net::IpAddr, sync::Arc};
 use headwater_documents::{
     Error,
     bson::{Bson, DateTime, deserialize_from_bson, serialize_to_bson},
-    identity,
 };
 use headwater_proto::{EventId, EventType, Millis, UserId};
 use headwater_stream::Position;
@@ -20,7 +19,7 @@ use crate::{
 /// `_id` = user.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ProfileDocument {
+pub(crate) struct ProfileDocument {
     #[serde(rename = "_id")]
     user_id: String,
     partition: Option<i32>,
@@ -38,7 +37,7 @@ pub(super) struct ProfileDocument {
 /// `_id` = user U+001F event.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct EvaluationDocument {
+pub(crate) struct EvaluationDocument {
     #[serde(rename = "_id")]
     id: String,
     user_id: String,
@@ -72,7 +71,7 @@ pub(super) struct ReportDocument {
 /// `_id` = user U+001F event.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct TraceDocument {
+pub(crate) struct TraceDocument {
     #[serde(rename = "_id")]
     id: String,
     user_id: String,
@@ -110,7 +109,7 @@ struct EmailDocument {
 }
 
 impl ProfileDocument {
-    pub(super) fn of(user_id: &UserId, profile: &Profile) -> Self {
+    pub(crate) fn of(user_id: &UserId, profile: &Profile) -> Self {
         Self {
             user_id: user_id.to_string(),
             partition: profile.position.map(|position| position.partition),
@@ -152,12 +151,11 @@ impl ProfileDocument {
 }
 
 impl EvaluationDocument {
-    pub(super) fn of(evaluation: &Evaluation) -> Self {
-        let (user_id, event_id) = (evaluation.user_id.to_string(), evaluation.event_id.to_string());
+    pub(crate) fn of(evaluation: &Evaluation) -> Self {
         Self {
-            id: identity([&user_id, &event_id]),
-            user_id,
-            event_id,
+            id: evaluation.document_id(),
+            user_id: evaluation.user_id.to_string(),
+            event_id: evaluation.event_id.to_string(),
             event_type: evaluation.event_type.to_string(),
             occurred_at: date(evaluation.occurred_at),
             offset: evaluation.offset,
@@ -209,9 +207,13 @@ impl ReportDocument {
 }
 
 impl TraceDocument {
-    pub(super) fn of(Trace { user_id, event }: &Trace) -> Self {
-        let id = identity([user_id.as_str(), &event.id.to_string()]);
-        Self { id, user_id: user_id.to_string(), event: KeptDocument::of(event) }
+    pub(crate) fn of(trace: &Trace) -> Self {
+        let id = trace.document_id();
+        Self { id, user_id: trace.user_id.to_string(), event: KeptDocument::of(&trace.event) }
+    }
+
+    pub(super) fn read_trace(&self) -> Result<Trace, Error> {
+        Ok(Trace { user_id: user_id(&self.user_id)?, event: self.event.read()? })
     }
 
     pub(super) fn read(&self) -> Result<Kept, Error> {
