@@ -4,7 +4,7 @@ mod compose {
     pub(crate) mod project;
 }
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use compose::project::Project;
 use headwater_cli::{
@@ -14,7 +14,7 @@ use headwater_cli::{
 use headwater_proto::topics::{NOTIFICATION, USER_EVENTS};
 use headwater_stream::groups::describe;
 use headwater_tests::{
-    eventually,
+    eventually, eventually_within,
     scenarios::{bad_input, takeover},
 };
 use tokio::sync::Mutex;
@@ -23,6 +23,8 @@ use tokio::sync::Mutex;
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 /// Actions per second: the document store of the stand-in images is far slower than MongoDB.
 const RATE: f64 = 100.0;
+/// A process that finds no broker at its start ends after a minute and is started again, later each time.
+const HEALED: Duration = Duration::from_secs(180);
 /// Every container that the log passes through, in the order in which they are killed.
 const KILLED: [&str; 7] = ["ingress", "analytics", "notification", "fraud", "kafka", "postgres", "mongo"];
 
@@ -77,7 +79,7 @@ async fn every_container_is_killed_once_and_comes_back_by_itself_and_nothing_is_
             })
             .await;
         }
-        eventually("everything is healthy again", async || project.is_healthy().then_some(())).await;
+        eventually_within(HEALED, "everything is healthy again", async || project.is_healthy().then_some(())).await;
     };
     withstands(&project, 12_000, 11, killed).await;
     project.down();

@@ -74,7 +74,9 @@ pub fn init(config: &TelemetryConfig) -> Result<Metrics, Error> {
     }
     install_logs(config)?;
     let metrics = install_metrics()?;
-    config.traces.clone().map(traces::install);
+    if let Some(config) = config.traces.clone() {
+        traces::install(config);
+    }
     *installed = Some(metrics.clone());
     Ok(metrics)
 }
