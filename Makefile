@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up build test test-compose faults traces lint fmt tools clean
+.PHONY: help up build test test-compose faults traces bench lint fmt tools clean
 
 # outside the checkout, so that a fresh clone builds only what has changed
 CARGO_TARGET_DIR ?= $(HOME)/.cache/headwater/target
@@ -58,6 +58,10 @@ traces: ## one event followed through every service in a real Jaeger: builds it,
 	export HEADWATER_TEST_JAEGER_URL=$$JAEGER_URL HEADWATER_TEST_OTLP_ENDPOINT=$$OTEL_EXPORTER_OTLP_ENDPOINT; \
 	unset JAEGER_URL OTEL_EXPORTER_OTLP_ENDPOINT; \
 	.ci/suite traces cargo test -p headwater-tests --release --locked --test trace
+
+bench: ## how fast the ingress is on a real Kafka and PostgreSQL that it brings up: ARGS="--json", see bench/run
+	cargo build --release --locked -p headwater-cli -p headwater-bench
+	bench/run $(ARGS)
 
 lint: ## formats, clippy, licences and bans of dependencies, the contract
 	@deploy/tools install buf cargo-deny cargo-machete

@@ -7,7 +7,7 @@ use std::{
 
 use headwater_otel::{Span, TraceContext, names, span::Kind};
 use headwater_proto::v1::{Payload, RecordActionRequest};
-use headwater_tests::{Running, eventually};
+use headwater_tests::{Parts, Running, eventually};
 use serde_json::Value;
 use tonic::{Request, metadata::MetadataValue};
 
@@ -22,6 +22,11 @@ type Named = (String, String, String);
 
 fn named(service: &str, name: &str, group: &str) -> Named {
     (service.to_owned(), name.to_owned(), group.to_owned())
+}
+
+/// The group as the table of topics has it: each run appends a suffix of its own.
+fn without_suffix(group: String) -> String {
+    group.find("-group").map(|at| group[..at + "-group".len()].to_owned()).unwrap_or(group)
 }
 
 struct Seen {
@@ -58,7 +63,11 @@ async fn spans(jaeger: &str, trace: &str) -> BTreeMap<String, Seen> {
                 text(&span["spanID"]),
                 Seen {
                     trace: text(&span["traceID"]),
-                    name: (service, text(&span["operationName"]), tag(names::GROUP).unwrap_or_default()),
+                    name: (
+                        service,
+                        text(&span["operationName"]),
+                        tag(names::GROUP).map(without_suffix).unwrap_or_default(),
+                    ),
                     parent,
                     links: links.into_iter().map(|(_, span)| span).collect(),
                     message: tag(names::MESSAGE_ID),
@@ -94,7 +103,8 @@ async fn edges(jaeger: &str, trace: TraceContext, expected: &[(Named, Named)]) -
 async fn an_event_is_followed_through_every_service_and_a_verdict_goes_on_in_the_trace_of_its_cause() {
     let jaeger = from_stack("HEADWATER_TEST_JAEGER_URL");
     let endpoint = from_stack("HEADWATER_TEST_OTLP_ENDPOINT");
-    let platform = Running::start_with(|settings| settings.otel_exporter_otlp_endpoint = Some(endpoint)).await;
+    let platform =
+        Running::on_with(Parts::Embedded, |settings| settings.otel_exporter_otlp_endpoint = Some(endpoint)).await;
     let mut actions = platform.actions();
     let mut last = None;
     for event_type in TYPES {
@@ -181,7 +191,8 @@ async fn an_event_is_followed_through_every_service_and_a_verdict_goes_on_in_the
 async fn each_action_of_a_stream_has_a_trace_of_its_own_with_a_link_to_the_stream() {
     let jaeger = from_stack("HEADWATER_TEST_JAEGER_URL");
     let endpoint = from_stack("HEADWATER_TEST_OTLP_ENDPOINT");
-    let platform = Running::start_with(|settings| settings.otel_exporter_otlp_endpoint = Some(endpoint)).await;
+    let platform =
+        Running::on_with(Parts::Embedded, |settings| settings.otel_exporter_otlp_endpoint = Some(endpoint)).await;
     let context = TraceContext::root();
     let items = (0..2).map(|n| RecordActionRequest {
         event_type: "user.logged_in".to_owned(),

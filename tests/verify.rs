@@ -3,12 +3,12 @@ use std::{fs, io::Write as _, path::Path};
 
 use headwater_cli::{
     Role, Target,
-    simulate::{Audience, Outcome, Parameters, Record, Scenario, Summary, simulate},
+    simulate::{Audience, Line, Outcome, Parameters, Poison, Record, Scenario, Summary, simulate},
     up::Change,
     verify::{Table, verify},
 };
-use headwater_proto::EventId;
-use headwater_stream::{Clock, SystemClock};
+use headwater_proto::{EventId, topics::USER_EVENTS};
+use headwater_stream::{Clock, Position, SystemClock, testing::RawWriter};
 use headwater_tests::{Running, eventually};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -109,16 +109,13 @@ async fn an_event_that_was_acknowledged_and_is_not_there_is_named_and_so_is_an_a
     lost.event_id = EventId::new(SystemClock.now()).to_string();
     lost.session_id = "a session of its own".into();
     append(&record.folder.join("actions.jsonl"), &lost);
+    let line = |outcome| Line { event_id: lost.event_id.clone(), outcome, reason: String::new() };
+    append(&record.folder.join("outcomes.jsonl"), &line(Outcome::Unknown));
     let unanswered = verify(&simulated.target, &Record::newest(&simulated.root).unwrap(), Audience::Nobody).await;
     let told = unanswered.expect_err("nobody knows what became of it").to_string();
     assert!(told.contains("1 actions without an answer") && told.contains(&lost.event_id), "{told}");
 
-    let line = headwater_cli::simulate::Line {
-        event_id: lost.event_id.clone(),
-        outcome: Outcome::Acknowledged,
-        reason: String::new(),
-    };
-    append(&record.folder.join("outcomes.jsonl"), &line);
+    append(&record.folder.join("outcomes.jsonl"), &line(Outcome::Acknowledged));
     let table = simulated.verify().await;
     let told = table.to_string();
     assert!(told.contains(&format!("{} (user.logged_in of {}) is missing", lost.event_id, lost.user_id)), "{told}");
@@ -132,6 +129,33 @@ async fn an_event_that_was_acknowledged_and_is_not_there_is_named_and_so_is_an_a
     let id = action.event_id.clone();
     let told = verify(&simulated.target, &altered, Audience::Nobody).await.expect("a table").to_string();
     assert!(told.contains(&format!("{id}: expected Fact")), "{told}");
+    simulated.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_spoilt_on_purpose_must_be_set_aside_by_every_group_and_nothing_else_may_be() {
+    let simulated = Simulated::start().await;
+    simulated.simulate(&everything(200, 10), None).await;
+    let writer = RawWriter::open(simulated.platform.platform().kafka());
+    let mut spoilt = Vec::new();
+    for value in [b"!".as_slice(), b"{\"eventId\":"] {
+        let Position { partition, offset } =
+            writer.write(USER_EVENTS.name, None, Some(b"spoilt"), Some(value), &[]).await;
+        spoilt.push(Poison { partition, offset });
+    }
+    let told = simulated.verify().await;
+    let differs = |table: &Table, what: &str| table.0.iter().any(|row| row.what == what && !row.differences.is_empty());
+    assert!(differs(&told, "events on the log") && differs(&told, "dead letters"), "{told}");
+
+    let mut record = Record::newest(&simulated.root).expect("a journal");
+    record.add_poison(spoilt.iter().copied()).expect("it is written down");
+    let told = simulated.verify().await;
+    assert_eq!(told.differences(), 0, "{told}");
+
+    // not spoilt at all, and so in nobody's dead letters
+    record.add_poison([Poison { partition: spoilt[0].partition, offset: spoilt[0].offset + 2 }]).expect("written");
+    let told = simulated.verify().await;
+    assert!(differs(&told, "dead letters"), "{told}");
     simulated.stop().await;
 }
 

@@ -75,6 +75,6 @@ impl fmt::Display for Told<'_> {
         for collection in &digest.collections {
             writeln!(f, "{:<20} {:>10}  {}", collection.name, collection.documents, collection.sum)?;
         }
-        writeln!(f, "{:<31}  {}", format_args!("digest of {}", of.name()), digest.whole)
+        writeln!(f, "digest of {:<21}  {}", of.name(), digest.whole)
     }
 }

@@ -23,6 +23,7 @@ pub mod verify;
 pub use derived::Derived;
 pub use error::Error;
 pub use roles::Role;
+pub use scrape::Scrape;
 pub use target::{Broker, Target};
 pub use up::Platform;
 

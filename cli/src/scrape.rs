@@ -10,11 +10,11 @@ use crate::{Error, target::reachable};
 const PROCESS_START: &str = "process_start_time_seconds";
 
 /// What `/metrics` of each process said at one moment.
-pub(crate) struct Scrape(Vec<(SocketAddr, String)>);
+pub struct Scrape(Vec<(SocketAddr, String)>);
 
 impl Scrape {
     /// Of all these admin ports, or the error of the first that does not answer.
-    pub(crate) async fn of(http: &reqwest::Client, admins: &[SocketAddr]) -> Result<Self, Error> {
+    pub async fn of(http: &reqwest::Client, admins: &[SocketAddr]) -> Result<Self, Error> {
         let texts = admins.iter().map(async |&admin| {
             let url = format!("http://{}/metrics", reachable(admin));
             let unreachable = |source| Error::unreachable(format!("no metrics at {url}; is the platform up?"), source);
@@ -35,7 +35,7 @@ impl Scrape {
 
     /// The sum over all series of the metric that carry these labels, of all processes; `None` where there is no such
     /// series. Names as in `headwater_otel::names`.
-    pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         self.0.iter().filter_map(|(_, text)| sum(text, name, labels)).reduce(|sum, value| sum + value)
     }
 }

@@ -74,8 +74,8 @@ pub fn init(config: &TelemetryConfig) -> Result<Metrics, Error> {
     }
     install_logs(config)?;
     let metrics = install_metrics()?;
-    if let Some(config) = config.traces.clone() {
-        traces::install(config);
+    if let Some(exported) = config.traces.clone() {
+        traces::install(exported);
     }
     *installed = Some(metrics.clone());
     Ok(metrics)

@@ -27,6 +27,8 @@ const BATCH: usize = 512;
 const LINGER: Duration = Duration::from_millis(500);
 /// For one request; meanwhile the queue fills.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// After a failure nobody is asked for so long: a collector that is away must not make the queue wait.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Between two complaints about the collector.
 const COMPLAINT: Duration = Duration::from_secs(60);
 
@@ -88,9 +90,9 @@ pub(crate) fn install(config: TracesConfig) {
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         match runtime {
-            Ok(runtime) => {
-                runtime.block_on(Exporting { config, exporters: HashMap::new(), complained: None }.run(entries))
-            }
+            Ok(runtime) => runtime.block_on(
+                Exporting { config, exporters: HashMap::new(), complained: None, away_until: None }.run(entries),
+            ),
             Err(error) => tracing::error!(%error, "no thread for traces; every span is dropped"),
         }
     });
@@ -112,6 +114,8 @@ struct Exporting {
     /// One per `service.name`: in `up` the services share a process.
     exporters: HashMap<&'static str, SpanExporter>,
     complained: Option<Instant>,
+    /// Until then everything is dropped.
+    away_until: Option<Instant>,
 }
 
 impl Exporting {
@@ -142,6 +146,9 @@ impl Exporting {
 
     async fn send(&mut self, service: &'static str, spans: Vec<SpanData>) {
         let count = spans.len();
+        if self.away_until.is_some_and(|until| Instant::now() < until) {
+            return dropped("not_exported", count);
+        }
         let sent = match self.exporter(service) {
             Ok(exporter) => match timeout(PATIENCE, exporter.export(spans)).await {
                 Ok(Ok(())) => return,
@@ -151,6 +158,7 @@ impl Exporting {
             Err(error) => error.to_string(),
         };
         dropped("not_exported", count);
+        self.away_until = Some(Instant::now() + PAUSE);
         if self.complained.is_none_or(|at| at.elapsed() >= COMPLAINT) {
             self.complained = Some(Instant::now());
             tracing::warn!(endpoint = self.config.endpoint, cause = sent, "the trace collector takes no spans");

@@ -54,7 +54,7 @@ impl Apart {
                 eprintln!("{error:#}");
             }
             // nothing is mounted there but in a row about it; with the disk goes what was on it
-            let _ = Command::new("umount").arg("--quiet").arg(folder).output();
+            let _ = Command::new("umount").args(["--quiet", "--lazy"]).arg(folder).output();
             if let Err(error) = fs::remove_dir_all(folder) {
                 eprintln!("{}: {error}", folder.display());
             }

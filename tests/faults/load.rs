@@ -6,7 +6,7 @@ use headwater_cli::{
     Target,
     simulate::{Audience, Parameters, Record, Repeat, Scenario, simulate},
 };
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::wait::until;
 
@@ -15,9 +15,9 @@ pub(crate) const RATE: f64 = 100.0;
 /// For the next share of it, whatever is down meanwhile.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Simulated traffic on its way.
+/// Simulated traffic on its way; it ends with this.
 pub(crate) struct Load {
-    run: JoinHandle<Result<(), headwater_cli::Error>>,
+    run: AbortOnDropHandle<Result<(), headwater_cli::Error>>,
     root: PathBuf,
     journal: PathBuf,
     actions: usize,
@@ -39,9 +39,11 @@ impl Load {
         let parameters = Parameters { events, seed, scenarios, late: 0.05, duplicates: 0.02 };
         let journal = root.join(seed.to_string());
         let (target, into) = (target.clone(), root.clone());
-        let run =
-            tokio::spawn(async move { simulate(&target, &into, &parameters, rate, Audience::Nobody).await?.checked() });
-        Self { run, root, journal, actions: events }
+        let run = tokio::spawn(async move {
+            let summary = simulate(&target, &into, &parameters, rate, Audience::Nobody).await?;
+            summary.checked()
+        });
+        Self { run: AbortOnDropHandle::new(run), root, journal, actions: events }
     }
 
     /// Where journals are kept.

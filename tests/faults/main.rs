@@ -21,11 +21,15 @@ mod webhook;
 
 use std::{io::Write as _, panic::AssertUnwindSafe, process::ExitCode, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use futures::FutureExt as _;
-use tokio::time::Instant;
+use rustix::process::geteuid;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
 
-use rows::{Fault, Inject, Row};
+use rows::{Fault, Inject, Row, Stage};
 use scene::{End, Length, Scene};
 use selection::Selection;
 use stack::Stack;
@@ -35,7 +39,7 @@ use table::{Line, Matrix, Numbers, Verdict};
 const RECOVERY: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
-    match run() {
+    match until_told() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -45,7 +49,17 @@ fn main() -> ExitCode {
     }
 }
 
+/// Whoever breaks it off leaves no process and no disk behind.
 #[tokio::main]
+async fn until_told() -> Result<bool> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::select! {
+        done = run() => done,
+        _ = terminated.recv() => bail!("terminated"),
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+    }
+}
+
 async fn run() -> Result<bool> {
     let selection = Selection::parse(|variable| std::env::var(variable).ok(), std::env::args().skip(1))?;
     let mut out = std::io::stdout();
@@ -87,8 +101,13 @@ async fn run() -> Result<bool> {
 async fn play(row: &'static Row, length: Length, seed: u64, run: &str) -> Line {
     let mut line = Line { id: row.id, fault: row.fault, seed, ..Line::default() };
     let fault = match row.inject {
-        Inject::Fault(fault) => fault,
-        Inject::Not(why) => {
+        Inject::Fault(_) if row.stage == Stage::SmallDisk && !geteuid().is_root() => Err("needs root, to mount a disk"),
+        Inject::Fault(fault) => Ok(fault),
+        Inject::Not(why) => Err(why),
+    };
+    let fault = match fault {
+        Ok(fault) => fault,
+        Err(why) => {
             line.verdict = Verdict::NotRun(why);
             return line;
         }
@@ -99,7 +118,12 @@ async fn play(row: &'static Row, length: Length, seed: u64, run: &str) -> Line {
         Ok(Err(error)) => reasons.push(format!("{error:#}")),
         Err(_panic) => reasons.push("it panicked; what it said stands above".to_owned()),
     }
-    if !reasons.is_empty() {
+    let folder = scene::folder(row, run);
+    if reasons.is_empty() {
+        // nobody will look into it
+        let _ = std::fs::remove_dir_all(folder);
+    } else {
+        reasons.push(format!("what the processes said is in {}", folder.display()));
         line.verdict = Verdict::Failed(reasons);
     }
     line

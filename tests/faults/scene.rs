@@ -1,5 +1,5 @@
 //! What a row plays on: the real parts with nothing in them, every service as a process, the load, and what is seen.
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use headwater_cli::{
@@ -72,11 +72,16 @@ pub(crate) struct End {
     pub notes: Vec<String>,
 }
 
+/// Journals, notifications and what each process has said.
+pub(crate) fn folder(row: &Row, run: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("headwater-{run}-{}", row.id).replace('_', "-"))
+}
+
 impl Scene {
     /// Everything is up, ready and empty, and the load has begun. `run` is a word that no other run has.
     pub(crate) async fn open(row: &Row, stack: Stack, length: Length, seed: u64, run: &str) -> Result<Self> {
         let name = format!("{run}_{}", row.id);
-        let folder = std::env::temp_dir().join(format!("headwater-{}", name.replace('_', "-")));
+        let folder = folder(row, run);
         fs::create_dir_all(&folder)?;
         let apart = Apart::of(row, &stack).await?;
         let stack = apart.as_ref().map_or(stack, |apart| apart.stack.clone());

@@ -1,6 +1,8 @@
 //! `headwater replay <analytics|fraud>`: the documents once more from the log, into collections of their own beside the
 //! live ones, up to where the log ends now. Nobody is notified and nothing is written to any topic.
 mod comparison;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, io::Write as _, str::FromStr, sync::Arc};
 
@@ -162,11 +164,12 @@ pub async fn replay(
     let run = Run { of, target, settings, kafka: &kafka, group_id: name.group_id(of, target), spans: &spans, audience };
     let began = Instant::now();
     let (outcomes, digest) = match &documents {
-        Some(documents) => run.beside(documents, &name.suffix()).await?,
-        None => run.in_memory().await?,
+        Some(documents) => Box::pin(run.beside(documents, &name.suffix())).await?,
+        None => Box::pin(run.in_memory()).await?,
     };
     let seconds = began.elapsed().as_secs_f64();
-    let comparison = Comparison::of(arguments, target, documents.as_ref(), &spans, &digest).await?;
+    let comparison = Comparison::of(arguments, target, documents.as_ref(), &spans, &digest);
+    let comparison = Box::pin(comparison).await?;
     if let Some(documents) = documents.filter(|_| !arguments.keep) {
         documents.drop_collections(&name.suffix()).await.map_err(derived::refused)?;
     }

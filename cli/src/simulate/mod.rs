@@ -35,7 +35,8 @@ const SYNC: Duration = Duration::from_secs(1);
 const OUTBOX_EMPTY_FOR: Duration = Duration::from_secs(3);
 /// A process that has just started shows the gauge only then.
 const FIRST_LOOK: Duration = Duration::from_secs(10);
-const OUTBOX_PATIENCE: Duration = Duration::from_secs(120);
+/// The broker may be away for minutes.
+const OUTBOX_PATIENCE: Duration = Duration::from_secs(300);
 
 /// What to send.
 #[derive(Debug, Args)]

@@ -26,7 +26,7 @@ pub(crate) async fn run(Arguments { event_id }: Arguments, settings: &Settings) 
         let text = format!("{url} has no trace of {event_id}: not sampled, not exported yet, or forgotten");
         return Err(Error::Failed(text));
     }
-    let text: Vec<String> = traces.iter().map(|trace| tree::render(trace)).collect();
+    let text: Vec<String> = traces.iter().map(tree::render).collect();
     let shown = writeln!(std::io::stdout(), "{}", text.join("\n"));
     shown.map_err(|source| Error::Io { what: "the trace cannot be printed".to_owned(), source })
 }

@@ -12,6 +12,8 @@ const VARIABLE: &str = "HEADWATER_TEST_MONGODB_URI";
 #[derive(Debug, Clone)]
 pub struct TestDatabase {
     pub documents: Documents,
+    /// Names it, for whoever connects by itself.
+    pub uri: String,
 }
 
 impl TestDatabase {
@@ -23,10 +25,21 @@ impl TestDatabase {
         );
         let name = format!("headwater_test_{}", Uuid::new_v4().simple());
         let documents = Documents::open_database(&uri, &name).await;
-        Self { documents: documents.expect("the server that HEADWATER_TEST_MONGODB_URI names answers") }
+        Self {
+            documents: documents.expect("the server that HEADWATER_TEST_MONGODB_URI names answers"),
+            uri: of_database(&uri, &name),
+        }
     }
 
     pub async fn wipe(self) {
         self.documents.drop_database().await.expect("a database can be dropped");
     }
+}
+
+/// The URI with this database as its path.
+fn of_database(uri: &str, name: &str) -> String {
+    let (scheme, rest) = uri.split_once("://").expect("a URI that was connected to has a scheme");
+    let (rest, options) = rest.split_once('?').map_or((rest, String::new()), |(rest, o)| (rest, format!("?{o}")));
+    let hosts = rest.split('/').next().unwrap_or_default();
+    format!("{scheme}://{hosts}/{name}{options}")
 }

@@ -1,12 +1,14 @@
 //! How the ingress learns of verdicts: it reads them off the log, as group ingress-account-status-group.
 use headwater_otel::{names, store_write};
 use headwater_proto::{Detail, Event, EventType};
-use headwater_stream::{BatchHandler, Decoded, Delivery, Outcome, Poison, Record, Unavailable, decode_event};
+use headwater_stream::{BatchHandler, Decoded, Delivery, Outcome, Poison, Record, Unavailable, decode_event, headers};
 
 use crate::users::{
     Status, Store,
     verdict::{self, Verdict},
 };
+
+const NOT_A_VERDICT: Decoded<Verdict> = Decoded::Skip("not_a_verdict");
 
 /// Applies the verdicts of the fraud service to accounts, each at most once.
 pub(crate) struct AccountStatus<S> {
@@ -22,7 +24,13 @@ impl<S: Store> AccountStatus<S> {
 impl<S: Store> BatchHandler for AccountStatus<S> {
     type Item = Verdict;
 
+    /// Nearly every record says in a header that it is no verdict; then its value is not looked at. What it may have
+    /// wrong is for the consumers that use it to find.
     fn decode(record: &Record<'_>) -> Result<Decoded<Verdict>, Poison> {
+        let said = record.headers.get(headers::CE_TYPE).and_then(|said| str::from_utf8(said).ok());
+        if said.and_then(EventType::parse).is_some_and(|said| !said.is_verdict()) {
+            return Ok(NOT_A_VERDICT);
+        }
         match decode_event(record)? {
             Decoded::Item(event) => verdict_of(event),
             Decoded::Skip(reason) => Ok(Decoded::Skip(reason)),
@@ -44,7 +52,7 @@ fn verdict_of(event: Event) -> Result<Decoded<Verdict>, Poison> {
         EventType::UserFlagged => Status::Flagged,
         EventType::UserPasswordResetRequired => Status::PasswordResetRequired,
         EventType::UserSuspended => Status::Suspended,
-        _ => return Ok(Decoded::Skip("not_a_verdict")),
+        _ => return Ok(NOT_A_VERDICT),
     };
     let Some(Detail::Verdict(detail)) = event.detail else {
         let message = format!("{} carries no verdict; without its status epoch it cannot be applied", event.event_type);
@@ -70,8 +78,21 @@ mod tests {
     use headwater_stream::{Headers, Position};
     use prost::Message;
 
-    fn decoded(event_type: EventType, detail: Option<Detail>) -> Result<Decoded<Verdict>, &'static str> {
-        let event = Event {
+    fn read(value: &[u8], said: Option<&str>) -> Result<Decoded<Verdict>, &'static str> {
+        let headers: Vec<(&str, &[u8])> = said.iter().map(|said| (headers::CE_TYPE, said.as_bytes())).collect();
+        let record = Record {
+            topic: "user.events",
+            position: Position { partition: 0, offset: 0 },
+            timestamp: None,
+            key: Some(b"ada"),
+            value: Some(value),
+            headers: Headers::Slice(&headers),
+        };
+        AccountStatus::<crate::SqliteStore>::decode(&record).map_err(|poison| poison.reason)
+    }
+
+    fn event(event_type: EventType, detail: Option<Detail>) -> EventEnvelope {
+        EventEnvelope::from(Event {
             id: event_id(1),
             event_type,
             user_id: user_id("ada"),
@@ -85,35 +106,43 @@ mod tests {
             correlation_id: None,
             source: "/fraud".into(),
             detail,
+        })
+    }
+
+    fn detail() -> Option<Detail> {
+        Some(Detail::Verdict(v1::Verdict { status_epoch: 7, ..Default::default() }))
+    }
+
+    fn taken(event_type: EventType) -> Decoded<Verdict> {
+        let status = match event_type {
+            EventType::UserFlagged => Status::Flagged,
+            EventType::UserPasswordResetRequired => Status::PasswordResetRequired,
+            EventType::UserSuspended => Status::Suspended,
+            _ => return NOT_A_VERDICT,
         };
-        let value = EventEnvelope::from(event).encode_to_vec();
-        let record = Record {
-            topic: "user.events",
-            position: Position { partition: 0, offset: 0 },
-            timestamp: None,
-            key: Some(b"ada"),
-            value: Some(&value),
-            headers: Headers::Slice(&[]),
-        };
-        AccountStatus::<crate::SqliteStore>::decode(&record).map_err(|poison| poison.reason)
+        Decoded::Item(Verdict { id: event_id(1), user_id: user_id("ada"), status, epoch: 7 })
     }
 
     #[test]
-    fn only_verdicts_are_taken_and_one_without_its_epoch_is_poison() {
-        let detail = || Some(Detail::Verdict(v1::Verdict { status_epoch: 7, ..Default::default() }));
+    fn only_verdicts_are_taken_with_or_without_headers_in_protobuf_or_json() {
         for event_type in EventType::ALL {
-            let expected = match event_type {
-                EventType::UserFlagged => Some(Status::Flagged),
-                EventType::UserPasswordResetRequired => Some(Status::PasswordResetRequired),
-                EventType::UserSuspended => Some(Status::Suspended),
-                _ => None,
-            };
-            let expected = match expected {
-                Some(status) => Decoded::Item(Verdict { id: event_id(1), user_id: user_id("ada"), status, epoch: 7 }),
-                None => Decoded::Skip("not_a_verdict"),
-            };
-            assert_eq!(decoded(event_type, detail()), Ok(expected));
+            let event = event(event_type, detail());
+            let json = serde_json::to_vec(&event).unwrap();
+            for value in [event.encode_to_vec(), json] {
+                for said in [None, Some(event_type.as_str()), Some("user.of_tomorrow")] {
+                    assert_eq!(read(&value, said), Ok(taken(event_type)), "{event_type} {said:?}");
+                }
+            }
         }
-        assert_eq!(decoded(EventType::UserSuspended, None), Err("no_verdict"));
+    }
+
+    #[test]
+    fn a_verdict_without_its_epoch_is_poison_and_what_says_that_it_is_none_is_not_looked_at() {
+        let without = event(EventType::UserSuspended, None).encode_to_vec();
+        for said in [None, Some("user.suspended"), Some("\u{fffd}")] {
+            assert_eq!(read(&without, said), Err("no_verdict"));
+            assert_eq!(read(b"\xff", said), Err("undecodable"));
+        }
+        assert_eq!(read(b"\xff", Some("user.logged_in")), Ok(NOT_A_VERDICT));
     }
 }

@@ -94,6 +94,16 @@ impl<S: Store> Api<S> {
         self.shared.room.clone().try_acquire_owned().map_err(|_| refusal::overloaded())
     }
 
+    async fn record(&self, request: Request<v1::RecordActionRequest>) -> Result<v1::RecordActionResponse, Status> {
+        let room = self.admit()?;
+        let origin = origin(request.metadata())?;
+        let action = validate::record_action(request.into_inner(), self.arrival(origin))?;
+        let event_id = action.head.id.to_string();
+        let reply = self.shared.lanes.submit(action, Some(room)).await.map_err(|_| refusal::overloaded())?;
+        let (_, duplicate) = refusal::settled(reply.await.unwrap_or(Err(Failure::Unavailable)))?;
+        Ok(v1::RecordActionResponse { event_id, duplicate })
+    }
+
     fn arrival(&self, origin: Origin) -> Arrival<'_> {
         Arrival { now: self.shared.clock.now(), origin, digests: &self.shared.digests }
     }
@@ -104,7 +114,7 @@ impl<S: Store> Api<S> {
     }
 
     async fn answer(&self, action: Action) -> Result<Result<Answer, Failure>, Status> {
-        let reply = self.shared.lanes.submit(action).await.map_err(|_| refusal::overloaded())?;
+        let reply = self.shared.lanes.submit(action, None).await.map_err(|_| refusal::overloaded())?;
         Ok(reply.await.unwrap_or(Err(Failure::Unavailable)))
     }
 }
@@ -173,12 +183,9 @@ impl<S: Store> UserActions for Api<S> {
         &self,
         request: Request<v1::RecordActionRequest>,
     ) -> Result<Response<v1::RecordActionResponse>, Status> {
-        let work = |api: Self, request, origin| async move {
-            let action = validate::record_action(request, api.arrival(origin))?;
-            let event_id = action.head.id.to_string();
-            api.settle(action).await.map(|(_, duplicate)| v1::RecordActionResponse { event_id, duplicate })
-        };
-        self.call(request, work).await
+        // in no task of its own: nothing has happened before the action is in its lane, and there it happens whoever waits
+        let _in_work = self.shared.calls.token();
+        self.record(request).await.inspect_err(refusal::count).map(Response::new)
     }
 
     async fn get_user(&self, request: Request<v1::GetUserRequest>) -> Result<Response<v1::GetUserResponse>, Status> {

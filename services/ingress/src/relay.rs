@@ -20,11 +20,7 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{
-    FutureExt as _, StreamExt as _,
-    future::{BoxFuture, join_all},
-    stream::FuturesUnordered,
-};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use headwater_otel::{Span, names};
 use headwater_proto::topics::USER_EVENTS;
 use headwater_stream::{Backlog, Clock, KafkaConfig, OutboundRecord, Patience, Position, Producer, SendError};
@@ -40,12 +36,14 @@ use uuid::Uuid;
 
 use crate::{
     Error, StoreError,
-    outbox::{Corrupt, Lease, Outbox, OutboxRow, PackedRecord, SentRow, unpack},
+    outbox::{Corrupt, Lease, Outbox, OutboxRow, PackedRecord, Reading, SentRow, unpack},
 };
 use shard::Shard;
 
 /// For rows of other processes.
 const POLL: Duration = Duration::from_millis(50);
+/// Between two deletes: each is a transaction.
+const DELETES: Duration = Duration::from_millis(25);
 /// Between two steps.
 const STEP: Duration = Duration::from_millis(5);
 const GAUGES: Duration = Duration::from_secs(1);
@@ -142,6 +140,7 @@ struct Relay<O> {
     backlog: Option<Arc<Backlog>>,
     /// By partition.
     shards: Vec<Shard>,
+    next_delete: Instant,
     /// One per row in flight.
     reports: FuturesUnordered<BoxFuture<'static, RowReport>>,
     /// Before the next attempt after a failure; grows until a row arrives or none is left.
@@ -191,6 +190,7 @@ impl<O: Outbox + Clone> Relay<O> {
             leasing: leasing(&outbox, id, Duration::ZERO),
             outbox,
             shards: (0..USER_EVENTS.partitions).map(|_| Shard::default()).collect(),
+            next_delete: Instant::now(),
             reports: FuturesUnordered::new(),
             pause: FIRST_PAUSE,
         })
@@ -255,22 +255,16 @@ impl<O: Outbox + Clone> Relay<O> {
 
     /// Deletes, reads and produces. True where there was something to read.
     async fn step(&mut self) -> Result<bool, Failure> {
-        self.delete().await?;
-        let occupied = self.outbox.occupied().await?;
-        let reads = occupied.into_iter().filter_map(|partition| {
-            let (lease, room) = self.room(partition)?;
-            let ids = self.shards[partition as usize].ids();
-            let outbox = &self.outbox;
-            Some(async move { outbox.unsent(&lease, &ids, room).await })
-        });
-        let mut more = false;
-        for rows in join_all(reads.collect::<Vec<_>>()).await {
-            let rows = rows?;
-            more |= !rows.is_empty();
-            for row in rows {
-                let span = debug_span!(names::SPAN_SEND, { names::BATCH_MESSAGE_COUNT } = row.records);
-                self.produce(row).instrument(span).await?;
-            }
+        if Instant::now() >= self.next_delete {
+            self.delete().await?;
+            self.next_delete = Instant::now() + DELETES;
+        }
+        let readings: Vec<Reading> = self.shards.iter().filter_map(|shard| self.reading(shard)).collect();
+        let rows = if readings.is_empty() { Vec::new() } else { self.outbox.unsent_of_all(readings).await? };
+        let more = !rows.is_empty();
+        for row in rows {
+            let span = debug_span!(names::SPAN_SEND, { names::BATCH_MESSAGE_COUNT } = row.records);
+            self.produce(row).instrument(span).await?;
         }
         self.release().await?;
         if !more && self.reports.is_empty() {
@@ -302,16 +296,15 @@ impl<O: Outbox + Clone> Relay<O> {
         Ok(())
     }
 
-    /// Under which lease and how many bytes may be read of the shard now; `None` where nothing may.
-    fn room(&self, partition: i32) -> Option<(Lease, usize)> {
-        let shard = self.shards.get(usize::try_from(partition).ok()?)?;
+    /// What may be read of the shard now; `None` where nothing may.
+    fn reading(&self, shard: &Shard) -> Option<Reading> {
         let lease = shard.readable()?;
         let unread = match &self.backlog {
-            Some(backlog) => Backlog::LIMIT.saturating_sub(backlog.outstanding(partition)) as usize,
+            Some(backlog) => Backlog::LIMIT.saturating_sub(backlog.outstanding(lease.partition)) as usize,
             None => usize::MAX,
         };
-        let room = WINDOW.min(unread).checked_sub(shard.bytes()).filter(|&room| room > 0)?;
-        Some((lease, room))
+        let limit_bytes = WINDOW.min(unread).checked_sub(shard.bytes()).filter(|&room| room > 0)?;
+        Some(Reading { lease, in_flight: shard.ids(), limit_bytes })
     }
 
     async fn produce(&mut self, row: OutboxRow) -> Result<(), Failure> {
@@ -408,6 +401,7 @@ impl<O: Outbox + Clone> Relay<O> {
     /// Steps until every row that may be read is in flight.
     async fn read_all(&mut self) {
         loop {
+            self.next_delete = Instant::now(); // what is deleted makes room at once
             let stepped = match self.step().await {
                 Ok(true) => continue,
                 // a full window has room again once something arrives

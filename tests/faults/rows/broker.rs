@@ -10,8 +10,9 @@ const FROZEN: Duration = Duration::from_secs(15);
 const LONG: Duration = Duration::from_secs(180);
 
 pub(crate) async fn restarted(scene: &mut Scene) -> Result<Instant> {
-    scene.load.reached(0.1).await?;
-    for _ in 0..10 {
+    for n in 0..10 {
+        // a restart may take longer than the next share of the load
+        scene.load.reached(0.1 + 0.06 * f64::from(n)).await?;
         scene.stack("restart", "kafka").await?;
     }
     Ok(Instant::now())

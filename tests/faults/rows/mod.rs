@@ -94,7 +94,7 @@ const MORE_MEMBERS: &[(&str, &str)] =
 /// Every row, in its order.
 #[rustfmt::skip]
 pub(crate) const MATRIX: &[Row] = &[
-    Row::new("1", "kill -9 of the ingress, 20 times", (40, Some(12)), fault!(processes::ingress_killed)),
+    Row::new("1", "kill -9 of the ingress, again and again", (40, Some(12)), fault!(processes::ingress_killed)),
     Row::new("2", "kill -9 between the broker's report and the delete", (20, None), fault!(processes::killed_before_delete)),
     Row::new("3", "kill -9 of each consumer in its work", (30, Some(12)), fault!(processes::consumers_killed)),
     Row::new("4", "two relays, one frozen past its lease, then killed", (40, None), fault!(processes::relay_frozen))
@@ -104,7 +104,7 @@ pub(crate) const MATRIX: &[Row] = &[
     Row::new("7", "kill -9 of Kafka", (30, Some(10)), fault!(broker::killed)),
     Row::new("7b", "Kafka down for 3 minutes", (200, None), fault!(broker::down_for_long)),
     Row::new("8", "kill -9 of PostgreSQL, then of a backend", (30, Some(12)), fault!(stores::postgres_killed)),
-    Row::new("9", "10,000 calls with deadlines of 0 to 5 ms", (30, Some(8)), fault!(input::cancelled)),
+    Row::new("9", "calls with deadlines of 0 to 5 ms", (30, Some(8)), fault!(input::cancelled)),
     Row::new("10", "kill -9 of MongoDB, then frozen for 60 s", (90, None), fault!(stores::mongo_killed_and_frozen)),
     Row::new("11", "black hole for 60 s around every part", (80, None), fault!(network::black_hole)).on(Stage::Proxied),
     Row::new("12", "every connection reset, again and again for 20 s", (40, None), fault!(network::resets)).on(Stage::Proxied),

@@ -43,10 +43,12 @@ pub(crate) async fn rebalances(scene: &mut Scene) -> Result<Instant> {
         ["notification-1", "analytics-2", "notification-2", "fraud-2", "notification-3", "notification-4"];
     scene.load.reached(0.1).await?;
     let start = Instant::now();
+    let mut changes = 0;
     for (n, name) in MEMBERS.into_iter().cycle().enumerate() {
         if start.elapsed() > RESTLESS {
             break;
         }
+        changes += 1;
         let process = scene.process(name)?;
         if n.is_multiple_of(3) {
             process.kill().await?;
@@ -54,5 +56,7 @@ pub(crate) async fn rebalances(scene: &mut Scene) -> Result<Instant> {
             process.restart().await?;
         }
     }
-    Ok(Instant::now())
+    let healed = Instant::now();
+    scene.notes.push(format!("{changes} members were killed or asked to end, and started again"));
+    Ok(healed)
 }

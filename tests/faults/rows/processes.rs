@@ -29,7 +29,9 @@ pub(crate) async fn ingress_killed(scene: &mut Scene) -> Result<Instant> {
         scene.load.reached(moment(n, times)).await?;
         scene.process("ingress")?.kill().await?;
     }
-    Ok(Instant::now())
+    let healed = Instant::now();
+    scene.notes.push(format!("killed {times} times"));
+    Ok(healed)
 }
 
 /// The broker has the records and the outbox still has their rows: a lock on the table holds the delete back until the
@@ -73,7 +75,9 @@ pub(crate) async fn consumers_killed(scene: &mut Scene) -> Result<Instant> {
         scene.load.reached(moment(n, of)).await?;
         scene.process(CONSUMERS[n as usize % CONSUMERS.len()])?.kill().await?;
     }
-    Ok(Instant::now())
+    let healed = Instant::now();
+    scene.notes.push(format!("each killed {rounds} times"));
+    Ok(healed)
 }
 
 /// Its shards go to the other; what it still had in hand when it wakes is in the log already.

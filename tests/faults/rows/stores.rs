@@ -1,8 +1,9 @@
 //! Rows in which a database is away.
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{Connection, PgConnection, Row as _};
-use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::{apart::Ballast, scene::Scene, wait::lasting};

@@ -10,7 +10,11 @@ use std::{
 use headwater_proto::topics::USER_EVENTS;
 use headwater_stream::partition_for;
 use tokio::sync::{
-    mpsc::{self, error::SendTimeoutError},
+    OwnedSemaphorePermit,
+    mpsc::{
+        self,
+        error::{SendTimeoutError, TrySendError},
+    },
     oneshot,
 };
 
@@ -39,7 +43,20 @@ pub(super) struct Queued {
     pub(super) action: Action,
     /// The lane's breaks when its sender last looked.
     pub(super) breaks: u64,
-    pub(super) reply: oneshot::Sender<Result<Answer, Failure>>,
+    pub(super) caller: Caller,
+}
+
+/// Who waits for what comes of an action, or has gone.
+pub(super) struct Caller {
+    reply: oneshot::Sender<Result<Answer, Failure>>,
+    /// A unary call counts as in work until its action is settled, even where nobody waits any more.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Caller {
+    pub(super) fn answer(self, answer: Result<Answer, Failure>) {
+        let _ = self.reply.send(answer); // who no longer waits for an answer has lost only the answer
+    }
 }
 
 pub(super) struct Queue {
@@ -70,13 +87,18 @@ impl Lanes {
 
     /// For one action by itself; in the queue when this returns. Waits a little for room, in line with the streams:
     /// they wait as long as it takes, and where a few are busy a lane is full most of the time.
-    pub(crate) async fn submit(&self, action: Action) -> Result<Reply, Full> {
+    pub(crate) async fn submit(&self, action: Action, room: Option<OwnedSemaphorePermit>) -> Result<Reply, Full> {
         let lane = &self.0[self.lane(&action)];
         let (reply, answer) = oneshot::channel();
         let breaks = lane.breaks.load(Ordering::Acquire);
-        match lane.sender.send_timeout(Queued { action, breaks, reply }, PATIENCE).await {
-            Err(SendTimeoutError::Timeout(_)) => Err(Full),
+        // without a timer where there is room; who waits for some is first all the same
+        let queued = match lane.sender.try_send(Queued { action, breaks, caller: Caller { reply, _room: room } }) {
+            Err(TrySendError::Full(queued)) => queued,
             // where the lane has ended the reply has too
+            Ok(()) | Err(TrySendError::Closed(_)) => return Ok(answer),
+        };
+        match lane.sender.send_timeout(queued, PATIENCE).await {
+            Err(SendTimeoutError::Timeout(_)) => Err(Full),
             Ok(()) | Err(SendTimeoutError::Closed(_)) => Ok(answer),
         }
     }
@@ -105,7 +127,7 @@ impl View {
     pub(crate) async fn submit(&self, action: Action) -> Reply {
         let index = self.lanes.lane(&action);
         let (reply, answer) = oneshot::channel();
-        let queued = Queued { action, breaks: self.breaks[index], reply };
+        let queued = Queued { action, breaks: self.breaks[index], caller: Caller { reply, _room: None } };
         // where the lane has ended the reply has too
         let _ = self.lanes.0[index].sender.send(queued).await;
         answer

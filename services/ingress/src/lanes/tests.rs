@@ -135,7 +135,7 @@ fn one_lane(lane_capacity: usize) -> Config {
 
 /// All of them before a lane takes the first.
 async fn submit_all(lanes: &Lanes, actions: impl IntoIterator<Item = Action>) -> Vec<Reply> {
-    let submitted = join_all(actions.into_iter().map(|action| lanes.submit(action)));
+    let submitted = join_all(actions.into_iter().map(|action| lanes.submit(action, None)));
     unconstrained(submitted).await.into_iter().map(Result::unwrap).collect()
 }
 
@@ -163,7 +163,7 @@ async fn what_waits_commits_together() {
     let store = Gated::open().await;
     let running = running_with(one_lane(8_192), store.clone()).await;
     let lanes = running.api.lanes();
-    let first = lanes.submit(record(0, "ada", EventType::UserLoggedIn)).await.unwrap();
+    let first = lanes.submit(record(0, "ada", EventType::UserLoggedIn), None).await.unwrap();
     store.gate.add_permits(1);
     assert_eq!(outcome(first).await, "written");
     let waiting = submit_all(lanes, (1..=200).map(|n| record(n, "ada", EventType::UserLoggedIn))).await;
@@ -207,7 +207,7 @@ async fn a_failed_commit_fails_everything_that_was_queued_before_new_work() {
     store.gate.add_permits(64);
     let behind = view.submit(record(1, "ada", EventType::UserLoggedIn)).await;
     assert_eq!(outcome(behind).await, "unavailable", "sent ahead of the answer to what failed");
-    let new = lanes.submit(record(2, "ada", EventType::UserLoggedIn)).await.unwrap();
+    let new = lanes.submit(record(2, "ada", EventType::UserLoggedIn), None).await.unwrap();
     let newer = lanes.view().submit(record(3, "ada", EventType::UserLoggedOut)).await;
     assert_eq!(outcomes([new, newer]).await, ["written", "written"]);
     assert_eq!(story(&store, "ada").await, ["logged_in", "logged_out"]);
@@ -244,7 +244,7 @@ async fn a_full_lane_and_a_store_that_is_away_are_told() {
         tokio::spawn(async move { api.record_action(Request::new(request)).await })
     };
     let lanes = running.api.lanes();
-    let in_work = lanes.submit(record(1, "ada", EventType::UserLoggedIn)).await.unwrap();
+    let in_work = lanes.submit(record(1, "ada", EventType::UserLoggedIn), None).await.unwrap();
     let queued = lanes.view().submit(record(2, "ada", EventType::UserLoggedIn)).await; // after the first was taken
     tokio::time::pause(); // nothing but the call's patience goes on
     let refused = action("user.logged_in").await.unwrap().unwrap_err();

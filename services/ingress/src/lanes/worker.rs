@@ -9,14 +9,11 @@ use headwater_otel::{
     span::{Kind, Times, now},
 };
 use headwater_stream::Clock;
-use tokio::{
-    sync::{Notify, oneshot},
-    time::Instant,
-};
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, debug_span, warn};
 
-use super::queue::{Failure, Lanes, Queue, Queued};
+use super::queue::{Caller, Failure, Lanes, Queue, Queued};
 use crate::{
     StoreError,
     action::{Action, Answer},
@@ -43,7 +40,7 @@ pub(crate) struct Worker<S> {
 #[derive(Default)]
 struct Group {
     actions: Vec<Action>,
-    replies: Vec<oneshot::Sender<Result<Answer, Failure>>>,
+    callers: Vec<Caller>,
 }
 
 impl<S: Store> Worker<S> {
@@ -78,12 +75,12 @@ impl<S: Store> Worker<S> {
     fn unbroken(&self, waiting: &mut Vec<Queued>) -> Group {
         let breaks = self.queue.breaks.load(Ordering::Acquire);
         let mut group = Group::default();
-        for Queued { action, breaks: seen, reply } in waiting.drain(..) {
+        for Queued { action, breaks: seen, caller } in waiting.drain(..) {
             if seen == breaks {
                 group.actions.push(action);
-                group.replies.push(reply);
+                group.callers.push(caller);
             } else {
-                let _ = reply.send(Err(Failure::Unavailable));
+                caller.answer(Err(Failure::Unavailable));
             }
         }
         group
@@ -155,19 +152,18 @@ fn tell(actions: &[Action], times: Times) {
 impl Group {
     fn split(&mut self) -> Self {
         let half = self.actions.len() / 2;
-        Self { actions: self.actions.split_off(half), replies: self.replies.split_off(half) }
+        Self { actions: self.actions.split_off(half), callers: self.callers.split_off(half) }
     }
 
-    // who no longer waits for an answer has lost only the answer
     fn answer(self, answers: Vec<Answer>) {
-        for (reply, answer) in self.replies.into_iter().zip(answers) {
-            let _ = reply.send(Ok(answer));
+        for (caller, answer) in self.callers.into_iter().zip(answers) {
+            caller.answer(Ok(answer));
         }
     }
 
     fn fail(self, failure: Failure) {
-        for reply in self.replies {
-            let _ = reply.send(Err(failure));
+        for caller in self.callers {
+            caller.answer(Err(failure));
         }
     }
 }

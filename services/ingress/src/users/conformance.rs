@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     fields::{Email, Ip, SessionId},
-    outbox::{PackedRow, SentRow, Waiting},
+    outbox::{PackedRow, Reading, SentRow, Waiting},
 };
 
 /// `fresh` gives a store that holds nothing.
@@ -203,6 +203,15 @@ async fn outbox_rows_are_read_by_partition_in_order_and_deleted<S: Store>(store:
     let mut occupied = store.occupied().await.unwrap();
     occupied.sort_unstable();
     assert_eq!(occupied, [3, 7]);
+    let reading = |partition: usize, in_flight: &[i64], limit_bytes| Reading {
+        lease: leases[partition],
+        in_flight: in_flight.to_vec(),
+        limit_bytes,
+    };
+    let readings = vec![reading(7, &[], 1_000), reading(5, &[], 1_000), reading(3, &ids[..1], 4)];
+    let of_all = store.unsent_of_all(readings).await.unwrap();
+    let of_all: BTreeSet<_> = of_all.iter().map(|row| (row.partition, row.bytes.to_vec())).collect();
+    assert_eq!(of_all, [(3, b"cccc".to_vec()), (7, b"b".to_vec())].into(), "each with its own limit and lease");
 
     store.delete(&sent(&[ids[0], ids[1], i64::MAX])).await.unwrap();
     assert_eq!(unsent(&[], 1_000).await, all[2..]);

@@ -3,6 +3,7 @@
 mod conformance;
 pub mod decide;
 mod postgres;
+mod rows;
 mod sqlite;
 pub mod verdict;
 
@@ -137,11 +138,11 @@ pub enum Status {
 
 #[derive(Debug, thiserror::Error)]
 #[error("status {0} is not one of 0 to 3")]
-struct UnknownStatus(i64);
+struct UnknownStatus(i16);
 
 impl Status {
     /// As stored; `as` is the way back.
-    fn from_number(number: i64) -> Result<Self, UnknownStatus> {
+    fn from_number(number: i16) -> Result<Self, UnknownStatus> {
         match number {
             0 => Ok(Self::Active),
             1 => Ok(Self::Flagged),

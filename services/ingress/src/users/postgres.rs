@@ -14,30 +14,34 @@
 mod days;
 mod outbox;
 mod read;
+mod recent;
 mod session;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod write;
 
-use std::{collections::HashSet, str::FromStr, sync::Arc, time::Duration};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 use headwater_proto::{Day, UserId};
 use headwater_stream::Positions;
 use sqlx::{
-    ConnectOptions, Connection, Error, PgConnection, PgPool, Row,
+    ConnectOptions, Connection, Error, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::time::timeout;
 
-use super::{Authentication, Credentials, Keys, Snapshot, Store, User, Who, Writes, migrations, new_digest_key};
+use super::{Authentication, Credentials, Keys, Snapshot, Store, User, Who, Writes, migrations, new_digest_key, rows};
 use crate::StoreError;
-use session::{Lock, Session, unit};
-use write::Landed;
+use recent::Recent;
+use session::{Lost, Session};
 
 /// A handle; clones share the connections.
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: PgPool,
+    recent: Arc<Recent>,
+    lost: Arc<Lost>,
 }
 
 /// Of one instance: the lanes, the relay's shards, account status, calls.
@@ -93,17 +97,26 @@ impl PostgresStore {
         let unreachable = |source| OpenError::Unreachable { address: address.clone(), source };
         let connecting = timeout(CONNECT, PgConnection::connect_with(&options)).await;
         let mut first = connecting.map_err(|_| unreachable(Error::PoolTimedOut))?.map_err(unreachable)?;
-        let files = [(1, "users", include_str!("../../migrations/postgres/0001_users.sql"))];
+        let files = [
+            (1, "users", include_str!("../../migrations/postgres/0001_users.sql")),
+            (2, "outbox cleaned", include_str!("../../migrations/postgres/0002_outbox_cleaned.sql")),
+        ];
         let migrated = migrations(&files).run_direct(None, &mut first, false).await;
         migrated.map_err(|source| OpenError::Migration { address: address.clone(), source })?;
         outbox::make_shards(&mut first).await.map_err(unreachable)?;
         let _ = first.close().await; // it has done its work
+        let lost = Arc::<Lost>::default();
+        let is_lost = lost.clone();
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(ACQUIRE)
             .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
+            .before_acquire(move |connection, meta| {
+                let lost = is_lost.includes(meta.age);
                 Box::pin(async move {
+                    if lost {
+                        return Ok(false);
+                    }
                     if meta.idle_for > TRUSTED {
                         connection.ping().await?;
                     }
@@ -111,7 +124,7 @@ impl PostgresStore {
                 })
             })
             .connect_lazy_with(options.options(SETTINGS));
-        Ok(Self { pool })
+        Ok(Self { pool, recent: Arc::default(), lost })
     }
 }
 
@@ -156,55 +169,13 @@ fn is_deadlock(error: &Error) -> bool {
     sql_state(error).is_some_and(|code| code == "40P01" || code == "40001")
 }
 
-impl PostgresStore {
-    /// Undecided: locks what `keys` name and loads it.
-    async fn load(&self, keys: &Keys, lock: Lock) -> Result<Option<(Session, Snapshot)>, StoreError> {
-        let (pool, keys) = (self.pool.clone(), keys.clone());
-        unit(async move {
-            let mut session = Session::begin(&pool, lock).await?;
-            match read::snapshot(&mut session, &keys).await {
-                Ok(snapshot) => Ok(Some((session, snapshot))),
-                Err(error) if is_deadlock(&error) => Ok(None),
-                Err(error) => Err(error),
-            }
-        })
-        .await
-    }
-
-    /// Writes what was decided and commits, or undoes all of it.
-    async fn land(
-        mut session: Session,
-        writes: Writes,
-        loaded: HashSet<UserId>,
-        lock: Lock,
-    ) -> Result<Landed, StoreError> {
-        unit(async move {
-            match write::all(&mut session, &writes, &loaded, lock).await {
-                Ok(Landed::All) => session.commit().await.map(|()| Landed::All),
-                Ok(Landed::Clash) => session.roll_back().await.map(|()| Landed::Clash),
-                Err(error) if is_deadlock(&error) => Ok(Landed::Clash),
-                Err(error) => Err(error),
-            }
-        })
-        .await
-    }
-}
-
 impl Store for PostgresStore {
     async fn transact<T, F>(&self, keys: &Keys, decide: F) -> Result<T, StoreError>
     where
         T: Send,
         F: Fn(Snapshot) -> (Writes, T) + Send + Sync,
     {
-        for lock in [Lock::Shared, Lock::Exclusive] {
-            let Some((session, snapshot)) = self.load(keys, lock).await? else { continue };
-            let loaded = snapshot.states.keys().cloned().collect();
-            let (writes, decided) = decide(snapshot);
-            if Self::land(session, writes, loaded, lock).await? == Landed::All {
-                return Ok(decided);
-            }
-        }
-        Err(StoreError::data("a key that must be new is there already, though nobody else is writing"))
+        self.transact_in_turn(keys, decide).await
     }
 
     async fn credentials(&self, of: &Who) -> Result<Option<Credentials>, StoreError> {
@@ -213,11 +184,11 @@ impl Store for PostgresStore {
             Who::Email(_) => "SELECT user_id, password_hash FROM users WHERE email = $1",
         };
         let (pool, of) = (self.pool.clone(), of.as_str().to_owned());
-        unit(async move {
+        self.unit(async move {
             let mut session = Session::open(&pool).await?;
             let row = sqlx::query(query).bind(of).fetch_optional(&mut *session).await?;
             session.end();
-            row.map(|row| read::credentials(&row)).transpose()
+            row.map(|row| rows::credentials(&row)).transpose()
         })
         .await
     }
@@ -228,17 +199,17 @@ impl Store for PostgresStore {
             coalesce(open_sessions, '') AS open_sessions \
             FROM users u LEFT JOIN authentication_states USING (user_id) WHERE u.user_id = $1";
         let (pool, user_id) = (self.pool.clone(), user_id.clone());
-        unit(async move {
+        self.unit(async move {
             let mut session = Session::open(&pool).await?;
             let row = sqlx::query(QUERY).bind(user_id.as_str()).fetch_optional(&mut *session).await?;
             session.end();
-            row.map(|row| Ok((read::user(&row)?, read::state(&row)?))).transpose()
+            row.map(|row| Ok((rows::user(&row)?, rows::state(&row, 6)?))).transpose()
         })
         .await
     }
 
     async fn expire_request_ids(&self, first_kept: Day) -> Result<u64, StoreError> {
-        unit(days::drop_before(self.pool.clone(), first_kept)).await
+        self.unit(days::drop_before(self.pool.clone(), first_kept)).await
     }
 
     /// None: the group's commit counts, as the store outlives the process.
@@ -248,13 +219,13 @@ impl Store for PostgresStore {
 
     async fn digest_key(&self) -> Result<[u8; 32], StoreError> {
         let pool = self.pool.clone();
-        unit(async move {
+        self.unit(async move {
             let mut session = Session::open(&pool).await?;
             let insert = sqlx::query("INSERT INTO digest_key (key) VALUES ($1) ON CONFLICT DO NOTHING");
             insert.bind(&new_digest_key()[..]).execute(&mut *session).await?;
             let row = sqlx::query("SELECT key FROM digest_key").fetch_one(&mut *session).await?;
             session.end();
-            read::array(row.try_get("key")?)
+            rows::array(rows::Columns::bytes(&row, 0)?)
         })
         .await
     }

@@ -15,7 +15,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions},
 };
 
-use super::{Authentication, Credentials, Keys, Snapshot, Store, User, Who, Writes};
+use super::{Authentication, Credentials, Keys, Snapshot, Store, User, Who, Writes, rows};
 use crate::StoreError;
 
 /// A handle; clones share the database.
@@ -76,7 +76,7 @@ impl Store for SqliteStore {
             Who::Email(_) => "SELECT user_id, password_hash FROM users WHERE email = ?1",
         };
         let row = sqlx::query(query).bind(of.as_str()).fetch_optional(&self.pool).await.map_err(refused)?;
-        row.map(|row| read::credentials(&row)).transpose().map_err(refused)
+        row.map(|row| rows::credentials(&row)).transpose().map_err(refused)
     }
 
     async fn account(&self, user_id: &UserId) -> Result<Option<(User, Authentication)>, StoreError> {
@@ -85,7 +85,7 @@ impl Store for SqliteStore {
             coalesce(open_sessions, '') AS open_sessions \
             FROM users u LEFT JOIN authentication_states USING (user_id) WHERE u.user_id = ?1";
         let row = sqlx::query(QUERY).bind(user_id.as_str()).fetch_optional(&self.pool).await.map_err(refused)?;
-        let account = row.map(|row| Ok((read::user(&row)?, read::state(&row)?)));
+        let account = row.map(|row| Ok((rows::user(&row)?, rows::state(&row, 6)?)));
         account.transpose().map_err(refused)
     }
 
@@ -113,7 +113,7 @@ impl Store for SqliteStore {
         insert.bind(&super::new_digest_key()[..]).execute(&self.pool).await.map_err(refused)?;
         let row = sqlx::query("SELECT key FROM digest_key").fetch_one(&self.pool).await.map_err(refused)?;
         let stored: Vec<u8> = row.try_get("key").map_err(refused)?;
-        read::array(&stored).map_err(refused)
+        rows::array(&stored).map_err(refused)
     }
 }
 

@@ -8,18 +8,18 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    PostgresStore,
-    session::{Lock, Session, unit},
+    PostgresStore, read,
+    session::{Lock, Session},
 };
 use crate::{
     StoreError,
-    outbox::{Lease, Outbox, OutboxRow, PackedRow, SentRow, Waiting},
+    outbox::{Lease, Outbox, OutboxRow, PackedRow, Reading, SentRow, Waiting},
     shares::{self, Shard},
 };
 
 /// How long a lease lasts from its last renewal, and so how long the shards of a killed instance stand still.
 const LEASE: Duration = Duration::from_secs(6);
-/// Rows that are looked at for one reading.
+/// Rows of a shard that are looked at for one reading.
 const ROWS: i64 = 256;
 
 pub(super) async fn make_shards(connection: &mut PgConnection) -> Result<(), Error> {
@@ -29,26 +29,31 @@ pub(super) async fn make_shards(connection: &mut PgConnection) -> Result<(), Err
     Ok(())
 }
 
-pub(super) async fn insert(connection: &mut PgConnection, packed: &[PackedRow], at: Millis) -> Result<(), Error> {
+/// Returns the version that rows of this transaction are of.
+pub(super) async fn insert(
+    connection: &mut PgConnection,
+    packed: &[PackedRow],
+    at: Millis,
+) -> Result<Option<i32>, Error> {
     const INSERT: &str = "INSERT INTO outbox (partition, records, committed_at, bytes) \
         SELECT partition, records, $4, bytes FROM unnest($1::int[], $2::int[], $3::bytea[]) \
-        AS packed (partition, records, bytes)";
+        AS packed (partition, records, bytes) RETURNING xmin";
     if packed.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let query = sqlx::query(INSERT)
         .bind(packed.iter().map(|row| row.partition).collect::<Vec<_>>())
         .bind(packed.iter().map(|row| row.records as i32).collect::<Vec<_>>())
         .bind(packed.iter().map(|row| &row.bytes[..]).collect::<Vec<_>>())
         .bind(at.as_millis());
-    query.execute(connection).await?;
-    Ok(())
+    let rows = query.fetch_all(connection).await?;
+    rows.first().map(|row| read::version(row, 0)).transpose()
 }
 
 impl Outbox for PostgresStore {
     async fn lease(&self, relay: Uuid) -> Result<Vec<Lease>, StoreError> {
         let pool = self.pool.clone();
-        unit(async move {
+        self.unit(async move {
             // counted from before it is asked for: here a lease never lasts longer than there
             let until = Instant::now() + LEASE;
             let mut session = Session::begin(&pool, Lock::Leases).await?;
@@ -64,7 +69,7 @@ impl Outbox for PostgresStore {
             FROM unnest($1::int[], $2::bigint[]) AS held (partition, token) \
             WHERE shard.partition = held.partition AND shard.token = held.token";
         let (pool, leases) = (self.pool.clone(), leases.to_vec());
-        unit(async move {
+        self.unit(async move {
             let mut session = Session::open(&pool).await?;
             let query = sqlx::query(RELEASE)
                 .bind(leases.iter().map(|lease| lease.partition).collect::<Vec<_>>())
@@ -78,7 +83,7 @@ impl Outbox for PostgresStore {
 
     async fn resign(&self, relay: Uuid) -> Result<(), StoreError> {
         let pool = self.pool.clone();
-        unit(async move {
+        self.unit(async move {
             let mut session = Session::begin(&pool, Lock::Leases).await?;
             for statement in [
                 "UPDATE outbox_shards SET owner = NULL, expires_at = '-infinity' WHERE owner = $1",
@@ -92,21 +97,33 @@ impl Outbox for PostgresStore {
     }
 
     async fn unsent(&self, lease: &Lease, in_flight: &[i64], limit_bytes: usize) -> Result<Vec<OutboxRow>, StoreError> {
+        self.unsent_of_all(vec![Reading { lease: *lease, in_flight: in_flight.to_vec(), limit_bytes }]).await
+    }
+
+    async fn unsent_of_all(&self, readings: Vec<Reading>) -> Result<Vec<OutboxRow>, StoreError> {
         // octet_length reads no bytes that are stored apart; the first row is there however big it is
-        const QUERY: &str = "SELECT id, partition, records, bytes FROM ( \
+        const QUERY: &str = "SELECT first.id, first.partition, first.records, first.bytes \
+            FROM unnest($1::int[], $2::bigint[], $3::bigint[]) AS reading (partition, token, room) \
+            JOIN outbox_shards AS shard ON shard.partition = reading.partition AND shard.token = reading.token \
+            CROSS JOIN LATERAL ( \
                 SELECT *, sum(octet_length(bytes)) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) AS total, \
                     row_number() OVER (ORDER BY id) AS place \
-                FROM (SELECT * FROM outbox WHERE partition = $1 AND id <> ALL($3) ORDER BY id LIMIT $5) AS first \
-            ) AS summed \
-            WHERE (total <= $4 OR place = 1) \
-                AND EXISTS (SELECT FROM outbox_shards AS shard WHERE shard.partition = $1 AND shard.token = $2) \
-            ORDER BY id";
-        let (pool, lease, in_flight) = (self.pool.clone(), *lease, in_flight.to_vec());
-        let limit_bytes = i64::try_from(limit_bytes).unwrap_or(i64::MAX);
-        unit(async move {
+                FROM (SELECT * FROM outbox WHERE outbox.partition = reading.partition AND id <> ALL($4) \
+                    ORDER BY id LIMIT $5) AS unsent \
+            ) AS first \
+            WHERE first.total <= reading.room OR first.place = 1 \
+            ORDER BY first.partition, first.id";
+        let pool = self.pool.clone();
+        self.unit(async move {
+            let room = |reading: &Reading| i64::try_from(reading.limit_bytes).unwrap_or(i64::MAX);
             let mut session = Session::open(&pool).await?;
-            let query = sqlx::query(QUERY).bind(lease.partition).bind(lease.token).bind(in_flight);
-            let rows = query.bind(limit_bytes).bind(ROWS).fetch_all(&mut *session).await?;
+            let query = sqlx::query(QUERY)
+                .bind(readings.iter().map(|reading| reading.lease.partition).collect::<Vec<_>>())
+                .bind(readings.iter().map(|reading| reading.lease.token).collect::<Vec<_>>())
+                .bind(readings.iter().map(room).collect::<Vec<_>>())
+                .bind(readings.iter().flat_map(|reading| &reading.in_flight).copied().collect::<Vec<_>>())
+                .bind(ROWS);
+            let rows = query.fetch_all(&mut *session).await?;
             session.end();
             rows.iter().map(outbox_row).collect()
         })
@@ -119,7 +136,7 @@ impl Outbox for PostgresStore {
             WHERE outbox.id = sent.id AND outbox.partition = sent.partition \
                 AND shard.partition = sent.partition AND shard.token = sent.token";
         let (pool, sent) = (self.pool.clone(), sent.to_vec());
-        unit(async move {
+        self.unit(async move {
             let mut session = Session::open(&pool).await?;
             let query = sqlx::query(DELETE)
                 .bind(sent.iter().map(|row| row.id).collect::<Vec<_>>())
@@ -137,7 +154,7 @@ impl Outbox for PostgresStore {
         const QUERY: &str = "SELECT partition FROM outbox_shards AS shard \
             WHERE EXISTS (SELECT FROM outbox WHERE outbox.partition = shard.partition) ORDER BY partition";
         let pool = self.pool.clone();
-        unit(async move {
+        self.unit(async move {
             let mut session = Session::open(&pool).await?;
             let rows = sqlx::query(QUERY).fetch_all(&mut *session).await?;
             session.end();
@@ -151,7 +168,7 @@ impl Outbox for PostgresStore {
         const QUERY: &str = "SELECT count(*) AS n, (SELECT committed_at FROM outbox ORDER BY id LIMIT 1) AS oldest_at \
             FROM outbox";
         let pool = self.pool.clone();
-        unit(async move {
+        self.unit(async move {
             let mut session = Session::open(&pool).await?;
             let row = sqlx::query(QUERY).fetch_one(&mut *session).await?;
             session.end();
@@ -164,8 +181,8 @@ impl Outbox for PostgresStore {
 }
 
 fn outbox_row(row: &PgRow) -> Result<OutboxRow, Error> {
-    let (records, bytes): (i32, Vec<u8>) = (row.try_get("records")?, row.try_get("bytes")?);
-    let (id, partition) = (row.try_get("id")?, row.try_get("partition")?);
+    let (records, bytes): (i32, Vec<u8>) = (row.try_get(2)?, row.try_get(3)?);
+    let (id, partition) = (row.try_get(0)?, row.try_get(1)?);
     Ok(OutboxRow { id, partition, records: records.unsigned_abs(), bytes: Bytes::from(bytes) })
 }
 

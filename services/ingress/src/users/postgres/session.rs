@@ -7,28 +7,62 @@
 use std::{
     future::Future,
     ops::{Deref, DerefMut},
-    time::Duration,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
-use sqlx::{Error, PgConnection, PgPool, Postgres, pool::PoolConnection, raw_sql};
+use sqlx::{Error, PgConnection, PgPool, Postgres, Row, pool::PoolConnection, raw_sql};
 use tokio::time::timeout;
 
-use super::refused;
+use super::{PostgresStore, refused, sql_state};
 use crate::StoreError;
 
 /// For a unit of work and its connection: longer than a statement may take, shorter than a call.
 const UNIT: Duration = Duration::from_secs(8);
 
-/// Runs a unit of work to its end, whoever still waits for it.
-pub(super) async fn unit<T, W>(work: W) -> Result<T, StoreError>
-where
-    T: Send + 'static,
-    W: Future<Output = Result<T, Error>> + Send + 'static,
-{
-    match tokio::spawn(timeout(UNIT, work)).await {
-        Ok(Ok(done)) => done.map_err(refused),
-        Ok(Err(elapsed)) => Err(StoreError::unavailable(elapsed)),
-        Err(panicked) => Err(StoreError::unavailable(panicked)),
+/// When a connection last turned out to be dead. Then its server has most likely ended, and with it every connection
+/// that is older: the pool gives out none of those any more, so one lost unit of work tells for all.
+#[derive(Debug, Default)]
+pub(super) struct Lost(Mutex<Option<Instant>>);
+
+impl Lost {
+    fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether a connection of this age was there when one was lost.
+    pub(super) fn includes(&self, age: Duration) -> bool {
+        let lost = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.is_some_and(|lost| age > lost.elapsed())
+    }
+}
+
+/// The server, or something on the way to it, ended the connection.
+fn is_loss(error: &Error) -> bool {
+    match error {
+        Error::Io(_) | Error::Protocol(_) => true,
+        // class 57P is its operator's intervention, 08 the connection's end
+        _ => sql_state(error).is_some_and(|code| code.starts_with("57P") || code.starts_with("08")),
+    }
+}
+
+impl PostgresStore {
+    /// Runs a unit of work to its end, whoever still waits for it.
+    pub(super) async fn unit<T, W>(&self, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        match tokio::spawn(timeout(UNIT, work)).await {
+            Ok(Ok(done)) => done.map_err(|error| {
+                if is_loss(&error) {
+                    self.lost.note();
+                }
+                refused(error)
+            }),
+            Ok(Err(elapsed)) => Err(StoreError::unavailable(elapsed)),
+            Err(panicked) => Err(StoreError::unavailable(panicked)),
+        }
     }
 }
 
@@ -62,6 +96,18 @@ impl Session {
         let mut session = Self::open(pool).await?;
         raw_sql(begin).execute(&mut *session).await?;
         Ok(session)
+    }
+
+    /// As with [`Lock::Shared`]; and the newest day that has request ids, which stays so until the end. `None` before
+    /// the first.
+    pub(super) async fn begin_on_a_day(pool: &PgPool) -> Result<(Self, Option<i32>), Error> {
+        const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock_shared(4851, 1); \
+            SELECT day FROM request_day";
+        let mut session = Self::open(pool).await?;
+        let rows = raw_sql(BEGIN).fetch_all(&mut *session).await?;
+        // the lock has a row too, of a column without a value
+        let day = rows.iter().find_map(|row| row.try_get("day").ok());
+        Ok((session, day))
     }
 
     /// An error means that nobody knows whether it happened.

@@ -1,16 +1,15 @@
-//! Rows -> what the port speaks of.
+//! What keys name, as it is stored.
 use std::{collections::HashMap, hash::Hash};
 
-use headwater_proto::{EventId, Millis, UserId};
-use prost::Message;
+use headwater_proto::{EventId, UserId};
 use serde_json::Value;
 use sqlx::{
-    Error, Row, SqliteConnection,
+    Error, SqliteConnection,
     sqlite::{SqliteArguments, SqliteRow},
 };
 
-use super::super::{Authentication, Credentials, Keys, KnownRequest, Receipt, SeenIp, Snapshot, Status, User};
-use crate::fields::{Email, Ip, SessionId};
+use super::super::{Keys, Snapshot, rows};
+use crate::fields::Email;
 
 /// One statement for each kind of key that is asked for.
 pub(super) async fn snapshot(connection: &mut SqliteConnection, keys: &Keys) -> Result<Snapshot, Error> {
@@ -30,17 +29,15 @@ pub(super) async fn snapshot(connection: &mut SqliteConnection, keys: &Keys) -> 
     let emails = texts(&mut keys.emails.iter().map(Email::as_str));
     let requests = list(keys.requests.iter().map(id));
     let verdicts = list(keys.verdicts.iter().map(id));
-    let user = |row: &SqliteRow| user(row).map(|user| (user.id.clone(), user));
-    let keyed = |row: &SqliteRow| Ok((parse(row, "user_id", UserId::try_from)?, state(row)?));
-    let request = |row: &SqliteRow| Ok((event_id(row)?, known_request(row)?));
-    let email = |row: &SqliteRow| Ok((parse(row, "email", Email::try_from)?, ()));
-    let verdict = |row: &SqliteRow| Ok((event_id(row)?, ()));
+    let user = |row: &SqliteRow| rows::user(row).map(|user| (user.id.clone(), user));
+    let email = |row: &SqliteRow| Ok((rows::email(row)?, ()));
+    let verdict = |row: &SqliteRow| Ok((rows::event_id(row)?, ()));
     Ok(Snapshot {
-        users: rows(connection, USERS, users, user).await?,
-        states: rows(connection, STATES, states, keyed).await?,
-        taken_emails: rows(connection, EMAILS, emails, email).await?.into_keys().collect(),
-        requests: rows(connection, REQUESTS, requests, request).await?,
-        applied_verdicts: rows(connection, VERDICTS, verdicts, verdict).await?.into_keys().collect(),
+        users: all(connection, USERS, users, user).await?,
+        states: all(connection, STATES, states, rows::keyed_state).await?,
+        taken_emails: all(connection, EMAILS, emails, email).await?.into_keys().collect(),
+        requests: all(connection, REQUESTS, requests, rows::known_request).await?,
+        applied_verdicts: all(connection, VERDICTS, verdicts, verdict).await?.into_keys().collect(),
     })
 }
 
@@ -54,7 +51,7 @@ fn id(id: &EventId) -> Value {
     Value::from(super::write::hex(id.as_bytes()))
 }
 
-async fn rows<K: Eq + Hash, V>(
+async fn all<K: Eq + Hash, V>(
     connection: &mut SqliteConnection,
     query: &'static str,
     keys: Option<String>,
@@ -64,60 +61,4 @@ async fn rows<K: Eq + Hash, V>(
     let query: sqlx::query::Query<'_, _, SqliteArguments> = sqlx::query(query).bind(keys);
     let rows = query.fetch_all(connection).await?;
     rows.iter().map(read).collect()
-}
-
-pub(super) fn credentials(row: &SqliteRow) -> Result<Credentials, Error> {
-    Ok(Credentials {
-        user_id: parse(row, "user_id", UserId::try_from)?,
-        password_hash: row.try_get::<&str, _>("password_hash")?.into(),
-    })
-}
-
-pub(super) fn user(row: &SqliteRow) -> Result<User, Error> {
-    Ok(User {
-        id: parse(row, "user_id", UserId::try_from)?,
-        email: parse(row, "email", Email::try_from)?,
-        password_hash: row.try_get::<&str, _>("password_hash")?.into(),
-        status: Status::from_number(row.try_get("status")?).map_err(decode)?,
-        status_epoch: row.try_get("status_epoch")?,
-        created_at: Millis::from_millis(row.try_get("created_at")?),
-    })
-}
-
-pub(super) fn state(row: &SqliteRow) -> Result<Authentication, Error> {
-    let ip: Option<&str> = row.try_get("last_ip")?;
-    let ip = ip.map(Ip::try_from).transpose().map_err(decode)?;
-    let at: Option<i64> = row.try_get("last_ip_at")?;
-    let last_login_at: Option<i64> = row.try_get("last_login_at")?;
-    let open_sessions: &str = row.try_get("open_sessions")?;
-    Ok(Authentication {
-        failures: row.try_get("failures")?,
-        last_ip: ip.zip(at).map(|(ip, at)| SeenIp { ip, at: Millis::from_millis(at) }),
-        last_login_at: last_login_at.map(Millis::from_millis),
-        open_sessions: open_sessions.lines().map(SessionId::try_from).collect::<Result<_, _>>().map_err(decode)?,
-    })
-}
-
-fn known_request(row: &SqliteRow) -> Result<KnownRequest, Error> {
-    let receipt: &[u8] = row.try_get("receipt")?;
-    Ok(KnownRequest { digest: array(row.try_get("digest")?)?, receipt: Receipt::decode(receipt).map_err(decode)? })
-}
-
-fn event_id(row: &SqliteRow) -> Result<EventId, Error> {
-    array(row.try_get("event_id")?).map(EventId::from_bytes)
-}
-
-pub(super) fn array<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Error> {
-    bytes.try_into().map_err(decode)
-}
-
-fn parse<'r, T, E>(row: &'r SqliteRow, column: &str, parse: impl FnOnce(&'r str) -> Result<T, E>) -> Result<T, Error>
-where
-    E: std::error::Error + Send + Sync + 'static,
-{
-    parse(row.try_get(column)?).map_err(decode)
-}
-
-fn decode(error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::Decode(Box::new(error))
 }

@@ -112,3 +112,59 @@ async fn outbox_ids_follow_the_order_in_which_a_user_was_accepted_over_all_insta
     }
     database.wipe().await;
 }
+
+/// Nothing of an account is asked for, as with recorded actions: what is decided on may have been seen long ago.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_somebody_else_has_written_since_it_was_seen_is_read_anew() {
+    let database = Database::create().await;
+    let stores = [database.open().await, database.open().await];
+    let ada = user_id("ada");
+    // a guess is only made where there is a day
+    let day = request(1, 20_000);
+    let turn = |_| (Writes { requests: vec![day.clone()], ..Writes::default() }, ());
+    stores[0].transact(&Keys::default(), turn).await.unwrap();
+    let fail = async |store: &super::PostgresStore| {
+        let keys = Keys { states: [ada.clone()].into(), ..Keys::default() };
+        let decide = |snapshot: Snapshot| {
+            let state = snapshot.states.get(&ada).cloned().unwrap_or_default();
+            let failures = state.failures + 1;
+            let outbox = vec![PackedRow { partition: 0, records: 1, bytes: Bytes::from_static(b"x") }];
+            let states = vec![(ada.clone(), Authentication { failures, ..state })];
+            (Writes { states, outbox, ..Writes::default() }, failures)
+        };
+        store.transact(&keys, decide).await.unwrap()
+    };
+    let mut failures = Vec::new();
+    // each after itself, after the other, and after somebody who knows nothing of either
+    for store in [0, 0, 1, 0, 1, 1, 0] {
+        failures.push(fail(&stores[store]).await);
+    }
+    database.execute("UPDATE authentication_states SET failures = 70").await;
+    failures.push(fail(&stores[0]).await);
+    assert_eq!(failures, [1, 2, 3, 4, 5, 6, 7, 71]);
+    database.wipe().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_was_taken_on_any_day_is_found_whoever_took_it() {
+    let database = Database::create().await;
+    let stores = [database.open().await, database.open().await];
+    let take = async |store: &super::PostgresStore, id: u128, day: i32| {
+        let request = request(id, day);
+        let keys = Keys { states: [user_id("ada")].into(), requests: [request.id].into(), ..Keys::default() };
+        let decide = |snapshot: Snapshot| {
+            let free = snapshot.requests.is_empty();
+            (Writes { requests: Vec::from_iter(free.then(|| request.clone())), ..Writes::default() }, free)
+        };
+        store.transact(&keys, decide).await.unwrap()
+    };
+    let mut free = Vec::new();
+    for (store, id, day) in
+        [(0, 1, 20_000), (1, 1, 20_000), (1, 2, 20_001), (0, 1, 20_001), (0, 2, 20_001), (1, 3, 20_000)]
+    {
+        free.push(take(&stores[store], id, day).await);
+    }
+    assert_eq!(free, [true, false, true, false, false, true]);
+    assert!(!take(&stores[0], 3, 20_001).await, "taken on a day that had passed");
+    database.wipe().await;
+}

@@ -5,9 +5,10 @@ use headwater_proto::{EventId, v1, v1::user_actions_server::UserActions};
 use tokio::{task::JoinSet, time::timeout};
 use tonic::{Code, Request};
 
-use super::{DEADLINE, Database, until};
+use super::{CONNECTIONS, DEADLINE, Database, until};
 use crate::{
     Api, Store,
+    outbox::Outbox,
     testing::{outbox, read_outbox, running},
 };
 
@@ -127,5 +128,29 @@ async fn what_is_accepted_while_backends_are_killed_is_there_once_and_in_order()
     for (user, counts) in counts {
         assert_eq!(counts, (1..=60).collect::<Vec<_>>(), "{user}");
     }
+    database.wipe().await;
+}
+
+#[tokio::test]
+async fn a_server_that_ended_its_sessions_costs_one_unit_of_work_not_one_per_connection() {
+    const KILL: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = $1";
+    let database = Database::create().await;
+    let store = database.open().await;
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS {
+        connections.push(store.pool.acquire().await.unwrap());
+    }
+    drop(connections);
+    until("every connection back in the pool", || async {
+        let idle = store.pool.num_idle();
+        if idle == CONNECTIONS as usize { Ok(()) } else { Err(format!("{idle} are")) }
+    })
+    .await;
+    assert_eq!(database.count(KILL).await, i64::from(CONNECTIONS));
+    let mut failed = 0;
+    for _ in 0..CONNECTIONS {
+        failed += usize::from(store.waiting().await.is_err());
+    }
+    assert!(failed <= 1, "{failed} of {CONNECTIONS} connections were given out dead");
     database.wipe().await;
 }
