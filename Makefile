@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up build test faults traces bench lint fmt tools clean
+.PHONY: help up build test test-compose faults traces bench lint fmt tools clean
 
 # outside the checkout, so that a fresh clone builds only what has changed
 CARGO_TARGET_DIR ?= $(HOME)/.cache/headwater/target
@@ -21,7 +21,7 @@ endif
 endif
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 up: ## everything in one process, ready in seconds: ARGS="--help" for more
 	cargo run --release --locked -- up $(ARGS)
@@ -38,6 +38,13 @@ test: lint ## everything that must pass, a line per suite; brings up Kafka, Post
 	export HEADWATER_TEST_KAFKA=$$KAFKA_BROKERS HEADWATER_TEST_DATABASE_URL=$$DATABASE_URL HEADWATER_TEST_MONGODB_URI=$$MONGODB_URI; \
 	unset KAFKA_BROKERS DATABASE_URL MONGODB_URI; \
 	.ci/suite tests cargo test --workspace --release --locked --no-fail-fast
+
+test-compose: ## the platform in containers, killed and scaled: stand-in images where there are no others, the program as built here
+	@.ci/suite 'container engine' deploy/images/engine up
+	@trap 'deploy/images/engine down' EXIT; .ci/suite images deploy/images/build; \
+	.ci/suite program cargo build --release --locked; \
+	.ci/suite 'image of the program' deploy/images/build program "$$CARGO_TARGET_DIR/release/headwater"; \
+	.ci/suite compose cargo test --workspace --release --locked --test compose
 
 faults: ## the fault matrix: the platform on real parts that are killed and frozen; some rows: ROWS=1,7b, other traffic: SEED=2
 	@.ci/suite parts deploy/native/stack up kafka postgres mongo
@@ -64,7 +71,7 @@ lint: ## formats, clippy, licences and bans of dependencies, the contract
 	@.ci/suite 'cargo machete' cargo machete
 	@.ci/suite 'cargo deny' cargo deny --workspace --locked check bans licenses sources
 	@.ci/suite clippy cargo clippy --workspace --all-targets --release --locked -- -D warnings
-	@.ci/suite 'clippy, the tests on a real jaeger' cargo clippy --workspace --test trace --release --locked -- -D warnings
+	@.ci/suite 'clippy, the tests asked for by name' cargo clippy --workspace --test trace --test compose --release --locked -- -D warnings
 
 fmt: ## formats Rust and protobuf
 	@deploy/tools install buf

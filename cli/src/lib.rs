@@ -5,6 +5,7 @@ mod derived;
 mod digest;
 mod error;
 mod groups;
+mod health;
 mod ports;
 pub mod replay;
 mod roles;
@@ -69,6 +70,8 @@ enum Verb {
     Verify,
     /// Print the effective settings and where each comes from.
     Config,
+    /// Ask the process that runs with these settings whether it is ready: exit code 0, 1 (and what it waits for), 3 (nobody).
+    Health,
     /// Print the traces that an event is in as trees, as Jaeger has them.
     Trace(trace::Arguments),
     /// Print each consumer group: its members, what each owns, offsets and lag.
@@ -111,6 +114,7 @@ fn run(cli: Cli) -> Result<(), Error> {
         match cli.verb {
             Verb::Up => up::run(settings).await,
             Verb::Serve { roles } => serve::run(settings, roles).await,
+            Verb::Health => health::run(&settings).await,
             Verb::Trace(arguments) => trace::run(arguments, &settings).await,
             Verb::Groups(options) => groups::run(options, &settings).await,
             Verb::Simulate(arguments) => simulate::run(arguments, &settings).await,

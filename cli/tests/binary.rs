@@ -1,7 +1,7 @@
 //! The binary as a shell sees it: exit codes, what it prints, what it leaves behind.
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -92,6 +92,7 @@ fn whose_fault_it_is_shows_in_the_exit_code_and_the_message_says_what_to_do() {
         (&["simulate", "--late", "5"], &[], 2, "must be a share like 5% or 0.05"),
         (&["simulate", "--scenario", "norml"], &[], 2, "possible values: normal, takeover, stuffing, travel"),
         (&["simulate", "--admin-port", "1"], &[KAFKA], 3, "no metrics at http://127.0.0.1:1/metrics"),
+        (&["health", "--admin-port", "1"], &[], 3, "no answer from http://127.0.0.1:1/readyz"),
         (&["verify"], &[KAFKA], 2, "no journal in var/simulate: run `headwater simulate` first"),
         (&["topics", "apply"], &[], 2, "KAFKA_BROKERS is not set"),
         (&["topics", "apply"], &[KAFKA], 3, NO_BROKER),
@@ -102,6 +103,28 @@ fn whose_fault_it_is_shows_in_the_exit_code_and_the_message_says_what_to_do() {
         assert!(stderr.contains(message), "{args:?} {environment:?}: {stderr}");
         assert!(!stderr.contains("://db") && !stderr.contains("hunter2"), "a secret in {stderr}");
     }
+}
+
+#[test]
+fn a_process_that_is_not_ready_says_what_it_waits_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let health = headwater(&folder("health"), &["health"], &[("ADMIN_PORT", &port)]).spawn().unwrap();
+    let mut asked = within("the question", Duration::from_secs(30), move || {
+        let mut lines = BufReader::new(listener.accept().unwrap().0);
+        let mut line = String::new();
+        while lines.read_line(&mut line).unwrap() > 2 {
+            line.clear();
+        }
+        lines.into_inner()
+    });
+    // as otel/src/admin.rs answers
+    let body = r#"{"ready":false,"waiting":[{"component":"fraud-1","reason":"mongodb is unavailable"}]}"#;
+    let head = format!("HTTP/1.1 503 Service Unavailable\r\ncontent-length: {}\r\n\r\n", body.len());
+    asked.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    let (code, stderr) = ended(health);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("not ready: fraud-1: mongodb is unavailable"), "{stderr}");
 }
 
 #[test]
@@ -142,6 +165,9 @@ fn up_says_where_things_are_and_ends_cleanly_when_asked() {
         assert!(printed.contains(address), "{door} at {address} is not in\n{printed}");
     }
     assert!(printed.contains(announced["kafka"]["bootstrap"].as_str().unwrap()), "{printed}");
+    let admin = announced["addresses"]["admin"].as_str().unwrap().rsplit_once(':').unwrap().1;
+    let health = headwater(&folder, &["health", "--admin-port", admin], &[]).spawn().unwrap();
+    assert_eq!(ended(health), (Some(0), String::new()));
 
     let asked = Instant::now();
     let signalled = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();

@@ -52,10 +52,10 @@ fn constants(source: &'static str) -> Vec<Constant> {
         // a long value stands on a line of its own
         if let (Some(name), Some(value)) = (identifier, line.split('"').nth(1)) {
             constants.push(Constant { identifier: name, value, doc: doc.join(" ") });
-            identifier = None;
         }
-        if identifier.is_none() {
-            doc.clear();
+        // also one whose value is no text
+        if line.ends_with(';') {
+            (identifier, doc) = (None, Vec::new());
         }
     }
     constants
@@ -92,5 +92,7 @@ mod tests {
         assert!(retries.help.ends_with("by messaging_consumer_group_name and reason."), "{}", retries.help);
         let duration = METRICS.iter().find(|metric| metric.name == crate::names::RPC_SERVER_DURATION).unwrap();
         assert_eq!(duration.kind, Kind::Histogram { seconds: true });
+        let rows = METRICS.iter().find(|metric| metric.name == crate::names::OUTBOX_ROWS).unwrap();
+        assert_eq!((rows.kind, rows.help.as_str()), (Kind::Gauge, "rows in the outbox."));
     }
 }

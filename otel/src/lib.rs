@@ -7,6 +7,8 @@ mod describe;
 pub mod names;
 mod readiness;
 mod sampler;
+#[cfg(test)]
+mod shown;
 pub mod span;
 mod telemetry;
 mod traces;

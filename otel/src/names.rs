@@ -182,6 +182,8 @@ pub const INGRESS_COMMIT_DURATION: &str = "headwater.ingress.commit.duration";
 
 // fraud
 
+/// Histogram: a user's score after each event that changed matches, score or announcements.
+pub const FRAUD_SCORE: &str = "headwater.fraud.score";
 /// Counter: patterns found, by [`RULE`] and [`RULE_MODE`].
 pub const FRAUD_MATCHES: &str = "headwater.fraud.matches";
 /// Counter: verdicts announced, by [`VERDICT`].

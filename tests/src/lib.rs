@@ -1,20 +1,29 @@
-//! What every scenario needs: the platform in this process on free ports, clients for it, and waiting on a condition.
+//! What every scenario needs: a platform in this process or wherever it runs, clients for it, and waiting on a condition;
+//! and the scenarios that hold of each.
 pub mod native;
+mod reached;
 mod refusal;
 mod running;
+pub mod scenarios;
 
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+pub use reached::{Logged, Reached};
 pub use refusal::{fields_of_json, reason, reason_of_json};
-pub use running::{Broker, Logged, Parts, Running};
+pub use running::{Broker, Parts, Running};
 
 /// How long a condition may take to hold. Generous: a slow machine must not fail a test, a wrong platform waits once.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Asks again and again until the answer is `Some`. Panics after a minute with what was waited for.
-pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn eventually<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually_within(DEADLINE, what, ask).await
+}
+
+/// The same for what may take longer.
+pub async fn eventually_within<T>(limit: Duration, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let start = Instant::now();
     let mut ticks = interval(Duration::from_millis(50));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -23,6 +32,6 @@ pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) 
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(start.elapsed() < DEADLINE, "waited {DEADLINE:?} in vain: {what}");
+        assert!(start.elapsed() < limit, "waited {limit:?} in vain: {what}");
     }
 }

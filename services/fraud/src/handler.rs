@@ -109,7 +109,7 @@ impl<S: Store, A: Announcer, C: Clock> Handler<S, A, C> {
 
     /// The users whose profiles somebody else has moved on.
     async fn commit(&mut self, round: Round) -> Result<HashSet<UserId>, Unavailable> {
-        let Round { users, mut findings, found, verdicts } = round;
+        let Round { users, mut findings, scores, found, verdicts } = round;
         if !findings.is_empty() {
             findings.name_each_trace_once();
             store_write(names::SPAN_WRITE_FINDINGS, self.store.record(findings)).await.map_err(unavailable)?;
@@ -130,7 +130,7 @@ impl<S: Store, A: Announcer, C: Clock> Handler<S, A, C> {
                 self.cache.put(turn.partition, user, turn.profile);
             }
         }
-        count(&found, &verdicts, &refused);
+        count(&scores, &found, &verdicts, &refused);
         Ok(refused)
     }
 }
@@ -140,6 +140,7 @@ impl<S: Store, A: Announcer, C: Clock> Handler<S, A, C> {
 struct Round {
     users: HashMap<UserId, Turn>,
     findings: Findings,
+    scores: Vec<(UserId, i32)>,
     found: Vec<(UserId, Arc<Match>)>,
     verdicts: Vec<Emitted>,
 }
@@ -168,6 +169,7 @@ impl Round {
         let turn = self.users.get_mut(&event.user_id).expect("a round is made of the users of its batch");
         let profile = Arc::make_mut(&mut turn.profile);
         let Decision { outcome, evaluation, found, announcements } = decide(profile, event, delivery.position, rules);
+        self.scores.extend(evaluation.as_ref().map(|evaluation| (event.user_id.clone(), evaluation.score)));
         self.findings.evaluations.extend(evaluation);
         for found in found {
             let trace = |event| Trace { user_id: delivery.item.event.user_id.clone(), event };
@@ -188,7 +190,10 @@ impl Round {
 }
 
 /// Each decision once: what somebody else moved on is counted there.
-fn count(found: &[(UserId, Arc<Match>)], verdicts: &[Emitted], refused: &HashSet<UserId>) {
+fn count(scores: &[(UserId, i32)], found: &[(UserId, Arc<Match>)], verdicts: &[Emitted], refused: &HashSet<UserId>) {
+    for (_, score) in scores.iter().filter(|(user, _)| !refused.contains(user)) {
+        metrics::histogram!(names::FRAUD_SCORE).record(f64::from(*score));
+    }
     for (_, found) in found.iter().filter(|(user, _)| !refused.contains(user)) {
         let mode = if found.shadow { "shadow" } else { "enforce" };
         metrics::counter!(names::FRAUD_MATCHES, names::RULE => found.rule.to_string(), names::RULE_MODE => mode)

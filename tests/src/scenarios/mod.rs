@@ -1,0 +1,3 @@
+//! What holds of a platform in one process and of one in containers alike.
+pub mod bad_input;
+pub mod takeover;
