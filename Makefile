@@ -44,21 +44,24 @@ faults: ## the consumers and producers on a real Kafka that is killed and frozen
 	.ci/suite faults cargo test -p headwater-stream --release --locked --test native
 
 lint: ## formats, clippy, licences and bans of dependencies, the contract
-	@deploy/tools install buf cargo-deny cargo-machete
+	@deploy/tools install buf cargo-deny cargo-machete protoc-gen-doc
 	@.ci/suite rustfmt cargo fmt --all --check
 	@.ci/suite 'buf format' buf format --diff --exit-code proto --exclude-path proto/google
 	@.ci/suite 'buf lint' buf lint
+	@.ci/breaking
+	@.ci/suite 'docs/api.md is that of proto/' .ci/reference
 	@.ci/suite 'cargo machete' cargo machete
 	@.ci/suite 'cargo deny' cargo deny --workspace --locked check bans licenses sources
 	@.ci/suite clippy cargo clippy --workspace --all-targets --release --locked -- -D warnings
 	@.ci/suite 'clippy, the tests on a real kafka' cargo clippy -p headwater-stream --test native --release --locked -- -D warnings
 
-fmt: ## formats Rust and protobuf
-	@deploy/tools install buf
+fmt: ## formats Rust and protobuf, and writes docs/api.md
+	@deploy/tools install buf protoc-gen-doc
 	cargo fmt --all
 	buf format --write proto --exclude-path proto/google
+	buf generate --template docs/buf.gen.yaml
 
-tools: ## grpcurl, kcat, buf, cargo-deny, cargo-machete: in the folder that `deploy/tools path` prints
+tools: ## grpcurl, kcat, buf, protoc-gen-doc, cargo-deny, cargo-machete: in the folder that `deploy/tools path` prints
 	@deploy/tools install
 
 clean: ## what was built and what runs have left; not the tools
