@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up build test faults lint fmt tools clean
+.PHONY: help up build test clients faults lint fmt tools clean
 
 # outside the checkout, so that a fresh clone builds only what has changed
 CARGO_TARGET_DIR ?= $(HOME)/.cache/headwater/target
@@ -30,12 +30,17 @@ build: ## the program, in $(CARGO_TARGET_DIR)/release/headwater
 	cargo build --release --locked
 
 # one profile for programs and tests, clippy's build scripts included: librdkafka is compiled once
-test: lint ## everything that must pass, a line per suite; brings up a PostgreSQL for it, and takes it down
+test: lint clients ## everything that must pass, a line per suite; brings up a PostgreSQL for it, and takes it down
 	@deploy/tools install grpcurl
 	@.ci/suite postgres deploy/native/stack up postgres
 	@trap 'deploy/native/stack down' EXIT; eval "$$(deploy/native/stack env postgres)"; \
 	export HEADWATER_TEST_DATABASE_URL=$$DATABASE_URL; unset DATABASE_URL; \
 	.ci/suite tests cargo test --workspace --release --locked --no-fail-fast
+
+clients: ## the clients in Python, Go, TypeScript and Java: generated, built, and run against a platform of their own
+	@deploy/tools install buf
+	@.ci/suite 'clients, built' clients/build
+	@.ci/suite 'clients, run' cargo test --workspace --release --locked --test clients
 
 faults: ## the consumers and producers on a real Kafka that is killed and frozen: brings it up, and takes it down
 	@.ci/suite kafka deploy/native/stack up kafka
@@ -53,7 +58,7 @@ lint: ## formats, clippy, licences and bans of dependencies, the contract
 	@.ci/suite 'cargo machete' cargo machete
 	@.ci/suite 'cargo deny' cargo deny --workspace --locked check bans licenses sources
 	@.ci/suite clippy cargo clippy --workspace --all-targets --release --locked -- -D warnings
-	@.ci/suite 'clippy, the tests on a real kafka' cargo clippy -p headwater-stream --test native --release --locked -- -D warnings
+	@.ci/suite 'clippy, the tests asked for by name' cargo clippy --workspace --test native --test clients --release --locked -- -D warnings
 
 fmt: ## formats Rust and protobuf, and writes docs/api.md
 	@deploy/tools install buf protoc-gen-doc
@@ -66,3 +71,4 @@ tools: ## grpcurl, kcat, buf, protoc-gen-doc, cargo-deny, cargo-machete: in the 
 
 clean: ## what was built and what runs have left; not the tools
 	rm -rf "$(CARGO_TARGET_DIR)" var
+	git clean -fdqX clients
