@@ -30,11 +30,13 @@ build: ## the program, in $(CARGO_TARGET_DIR)/release/headwater
 	cargo build --release --locked
 
 # one profile for programs and tests, clippy's build scripts included: librdkafka is compiled once
-test: lint clients ## everything that must pass, a line per suite; brings up a PostgreSQL for it, and takes it down
-	@deploy/tools install grpcurl
-	@.ci/suite postgres deploy/native/stack up postgres
-	@trap 'deploy/native/stack down' EXIT; eval "$$(deploy/native/stack env postgres)"; \
-	export HEADWATER_TEST_DATABASE_URL=$$DATABASE_URL; unset DATABASE_URL; \
+test: lint clients ## everything that must pass, a line per suite; brings up Kafka, PostgreSQL and a Mongo-protocol store for it, and takes them down
+	@deploy/tools install grpcurl kafkajs
+	@deploy/native/stack down --wipe
+	@.ci/suite 'kafka, postgres, mongo' deploy/native/stack up kafka postgres mongo
+	@trap 'deploy/native/stack down' EXIT; eval "$$(deploy/native/stack env kafka postgres mongo)"; \
+	export HEADWATER_TEST_KAFKA=$$KAFKA_BROKERS HEADWATER_TEST_DATABASE_URL=$$DATABASE_URL HEADWATER_TEST_MONGODB_URI=$$MONGODB_URI; \
+	unset KAFKA_BROKERS DATABASE_URL MONGODB_URI; \
 	.ci/suite tests cargo test --workspace --release --locked --no-fail-fast
 
 clients: ## the clients in Python, Go, TypeScript and Java: generated, built, and run against a platform of their own
@@ -58,7 +60,7 @@ lint: ## formats, clippy, licences and bans of dependencies, the contract
 	@.ci/suite 'cargo machete' cargo machete
 	@.ci/suite 'cargo deny' cargo deny --workspace --locked check bans licenses sources
 	@.ci/suite clippy cargo clippy --workspace --all-targets --release --locked -- -D warnings
-	@.ci/suite 'clippy, the tests asked for by name' cargo clippy --workspace --test native --test clients --release --locked -- -D warnings
+	@.ci/suite 'clippy, the tests of the clients' cargo clippy --workspace --test clients --release --locked -- -D warnings
 
 fmt: ## formats Rust and protobuf, and writes docs/api.md
 	@deploy/tools install buf protoc-gen-doc
@@ -66,7 +68,7 @@ fmt: ## formats Rust and protobuf, and writes docs/api.md
 	buf format --write proto --exclude-path proto/google
 	buf generate --template docs/buf.gen.yaml
 
-tools: ## grpcurl, kcat, buf, protoc-gen-doc, cargo-deny, cargo-machete: in the folder that `deploy/tools path` prints
+tools: ## grpcurl, kcat, kafkajs, buf, protoc-gen-doc, cargo-deny, cargo-machete: in the folder that `deploy/tools path` prints
 	@deploy/tools install
 
 clean: ## what was built and what runs have left; not the tools

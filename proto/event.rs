@@ -182,11 +182,13 @@ fn field(field: &'static str, problem: impl fmt::Display) -> DecodeError {
     DecodeError::Field { field, problem: problem.to_string() }
 }
 
-/// `None` for an empty text.
+/// `None` for an empty text. What the door refuses is no better where another program wrote it: a store may be unable to
+/// take it, and its consumer would try for ever.
 fn at_most(max: usize, name: &'static str, text: String) -> Result<Option<String>, DecodeError> {
     match text.len() {
         0 => Ok(None),
         length if length > max => Err(field(name, format_args!("must have at most {max} bytes"))),
+        _ if text.chars().any(char::is_control) => Err(field(name, "must not contain control characters")),
         _ => Ok(Some(text)),
     }
 }
@@ -337,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_longer_than_the_door_takes_is_poison() {
+    fn a_field_that_the_door_would_not_take_is_poison() {
         fn payload(envelope: &mut EventEnvelope) -> &mut v1::Payload {
             envelope.payload.get_or_insert_default()
         }
@@ -354,6 +356,8 @@ mod tests {
             *pick(&mut envelope) = "x".repeat(max);
             assert!(decode(&envelope).is_ok(), "{max}");
             *pick(&mut envelope) = "x".repeat(max + 1);
+            assert_eq!(decode(&envelope).map_err(|e| e.reason()), Err("invalid_field"), "{max}");
+            *pick(&mut envelope) = "a\0b".into();
             assert_eq!(decode(&envelope).map_err(|e| e.reason()), Err("invalid_field"), "{max}");
         }
     }

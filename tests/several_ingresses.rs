@@ -1,7 +1,6 @@
 //! Several processes of the ingress share PostgreSQL and the relay. One is killed.
 use std::{
     collections::{BTreeMap, HashSet},
-    env,
     net::TcpListener,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -12,9 +11,11 @@ use headwater_proto::{
     topics::{self, USER_EVENTS},
     v1::{RecordActionRequest, user_actions_client::UserActionsClient},
 };
-use headwater_stream::{EmbeddedKafka, KafkaConfig, apply_topics, testing::read_topic};
-use headwater_tests::eventually;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, raw_sql};
+use headwater_stream::{KafkaConfig, apply_topics, testing::read_topic};
+use headwater_tests::{
+    eventually,
+    native::{self, Database},
+};
 use tokio::{
     task::JoinSet,
     time::{Instant, interval},
@@ -73,43 +74,10 @@ impl Drop for Ingress {
     }
 }
 
-/// Tables of this run's own.
-struct Database {
-    server: String,
-    schema: String,
-    url: String,
-}
-
-impl Database {
-    async fn create() -> Self {
-        let server = env::var("HEADWATER_TEST_DATABASE_URL").expect(
-            "this test needs a PostgreSQL: run `make test`, or `deploy/native/stack up postgres`, then \
-             `eval \"$(deploy/native/stack env postgres)\" && export HEADWATER_TEST_DATABASE_URL=$DATABASE_URL`",
-        );
-        let schema = format!("headwater_test_{}", std::process::id());
-        let url = format!("{server}?options[search_path]={schema}");
-        let database = Self { server, schema, url };
-        database.administer(format!("DROP SCHEMA IF EXISTS {} CASCADE", database.schema)).await;
-        database.administer(format!("CREATE SCHEMA {}", database.schema)).await;
-        database
-    }
-
-    async fn administer(&self, statement: String) {
-        let mut connection = PgConnection::connect(&self.server).await.unwrap();
-        raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
-    }
-
-    async fn numbers(&self, query: &'static str) -> Option<Vec<i64>> {
-        let mut connection = PgConnection::connect(&self.url).await.ok()?;
-        let rows = sqlx::query(query).fetch_all(&mut connection).await.ok()?;
-        Some(rows.iter().map(|row| row.get(0)).collect())
-    }
-
-    /// How many shards each process publishes.
-    async fn shares(&self) -> Option<Vec<i64>> {
-        const SHARES: &str = "SELECT count(*) FROM outbox_shards WHERE expires_at > now() GROUP BY owner ORDER BY 1";
-        self.numbers(SHARES).await
-    }
+/// How many shards each process publishes.
+async fn shares(database: &Database) -> Option<Vec<i64>> {
+    const SHARES: &str = "SELECT count(*) FROM outbox_shards WHERE expires_at > now() GROUP BY owner ORDER BY 1";
+    database.numbers(SHARES).await
 }
 
 /// A user and an event of this run, also on a broker that has seen others.
@@ -153,18 +121,12 @@ async fn act(mut ingresses: Vec<UserActionsClient<Channel>>, user: u32) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_two_ingresses_is_killed_and_the_log_has_exactly_what_was_accepted_in_order() {
-    // a real broker where one is named, else one inside this process
-    let real = env::var("HEADWATER_TEST_KAFKA_BROKERS").ok();
-    let embedded = real.is_none().then(|| EmbeddedKafka::start(topics::ALL).expect("the broker starts"));
-    let kafka = match (&real, &embedded) {
-        (Some(brokers), _) => KafkaConfig::new(brokers),
-        (None, embedded) => KafkaConfig::new(embedded.as_ref().expect("started").brokers()),
-    };
+    let kafka = KafkaConfig::new(native::kafka());
     apply_topics(&kafka, topics::ALL).await.unwrap();
     let database = Database::create().await;
-    let [mut one, two] = ["one", "two"].map(|name| Ingress::start(name, &database.url, &kafka.brokers));
+    let [mut one, two] = ["one", "two"].map(|name| Ingress::start(name, database.url(), &kafka.brokers));
     let clients = vec![one.client().await, two.client().await];
-    eventually("even shares", async || database.shares().await.filter(|shares| shares == &[6, 6])).await;
+    eventually("even shares", async || shares(&database).await.filter(|shares| shares == &[6, 6])).await;
 
     let mut users = JoinSet::new();
     for user in 0..USERS {
@@ -179,7 +141,7 @@ async fn one_of_two_ingresses_is_killed_and_the_log_has_exactly_what_was_accepte
     .await;
     one.kill();
     let killed = Instant::now();
-    eventually("all shards with the other", async || database.shares().await.filter(|shares| shares == &[12])).await;
+    eventually("all shards with the other", async || shares(&database).await.filter(|shares| shares == &[12])).await;
     assert!(killed.elapsed() < Duration::from_secs(15), "shards moved only after {:?}", killed.elapsed());
     users.join_all().await;
     eventually("an empty outbox", async || {
@@ -200,5 +162,5 @@ async fn one_of_two_ingresses_is_killed_and_the_log_has_exactly_what_was_accepte
         let logged = &log[&name(user)];
         assert!(*logged == expected, "user-{user}: {} of {EVENTS} events, or not in order", logged.len());
     }
-    database.administer(format!("DROP SCHEMA {} CASCADE", database.schema)).await;
+    database.wipe().await;
 }

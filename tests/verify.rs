@@ -26,9 +26,8 @@ struct Simulated {
 impl Simulated {
     async fn start() -> Self {
         let turn = ONE_AT_A_TIME.lock().await;
-        let name = EventId::new(SystemClock.now()).to_string();
-        let platform = Running::start_with(|settings| settings.group_suffix = format!("-{name}")).await;
-        let root = std::env::temp_dir().join(format!("headwater-journal-{name}"));
+        let platform = Running::start().await;
+        let root = std::env::temp_dir().join(platform.name("headwater-journal"));
         Self { target: platform.platform().target(), platform, root, _turn: turn }
     }
 

@@ -84,8 +84,13 @@ impl Error {
             return true;
         }
         let broker = |cause: &headwater_stream::Error| cause.is_unreachable();
-        let store = |cause: &headwater_ingress::OpenError| cause.is_unreachable();
-        self.causes().any(|cause| cause.downcast_ref().is_some_and(broker) || cause.downcast_ref().is_some_and(store))
+        let users = |cause: &headwater_ingress::OpenError| cause.is_unreachable();
+        let documents = |cause: &headwater_documents::OpenError| cause.is_unreachable();
+        self.causes().any(|cause| {
+            cause.downcast_ref().is_some_and(broker)
+                || cause.downcast_ref().is_some_and(users)
+                || cause.downcast_ref().is_some_and(documents)
+        })
     }
 
     /// This error first.

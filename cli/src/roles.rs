@@ -65,16 +65,17 @@ pub(crate) fn require(roles: &[Role], settings: &Settings) -> Result<(), Error> 
     Err(Error::Usage(format!("{told}: set it, or run `headwater up`, which embeds what is not configured")))
 }
 
-/// Nothing falls back silently: a database that is configured and cannot be used yet stops the start.
-pub(crate) fn refuse_databases(settings: &Settings) -> Result<(), Error> {
-    match &settings.mongodb_uri {
-        Some(_) => Err(Error::Usage(
-            "MONGODB_URI is set, but this version has no adapter for MongoDB yet: unset it and run `headwater up`, \
-             which keeps documents in memory"
-                .to_owned(),
-        )),
-        None => Ok(()),
+/// Documents are a function of the log and say where in it they stand: kept beyond their log, they would take the next
+/// one for records they have seen.
+pub(crate) fn require_log_of_documents(settings: &Settings) -> Result<(), Error> {
+    if settings.mongodb_uri.is_none() || settings.kafka_brokers.is_some() {
+        return Ok(());
     }
+    Err(Error::Usage(
+        "MONGODB_URI is set and KAFKA_BROKERS is not: the documents would outlive the embedded broker's log, of which \
+         they are made; set KAFKA_BROKERS too, or unset MONGODB_URI"
+            .to_owned(),
+    ))
 }
 
 /// The configured broker.

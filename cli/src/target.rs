@@ -12,7 +12,11 @@ use headwater_stream::KafkaConfig;
 use serde::{Deserialize, Serialize};
 use tonic::transport::{Channel, Endpoint};
 
-use crate::{Error, settings::Settings, up::Addresses};
+use crate::{
+    Error,
+    settings::{Secret, Settings},
+    up::Addresses,
+};
 
 /// In the working folder.
 pub(crate) const PATH: &str = "var/up.json";
@@ -27,6 +31,8 @@ pub struct Target {
     pub pid: Option<u32>,
     pub kafka: Broker,
     pub addresses: Addresses,
+    /// The admin ports of all its processes.
+    pub admins: Vec<SocketAddr>,
     /// Folder of the notification logs; absent where notifications go elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<PathBuf>,
@@ -35,6 +41,11 @@ pub struct Target {
     pub group_suffix: String,
     /// Whether the fraud rules are those that are built in.
     pub built_in_rules: bool,
+    /// Whether its notification ledger is in the store that MONGODB_URI names.
+    pub ledger_in_mongodb: bool,
+    /// Not in the file: it has a password in it.
+    #[serde(skip)]
+    pub(crate) mongodb_uri: Option<Secret>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,7 +59,7 @@ impl Target {
     /// The `up` that runs in this folder, else the platform that the settings name.
     pub(crate) fn find(settings: &Settings) -> Result<Self, Error> {
         if let Some(target) = Self::announced(Path::new(PATH))? {
-            return Ok(target);
+            return Ok(Self { mongodb_uri: settings.mongodb_uri.clone(), ..target });
         }
         let Some(brokers) = &settings.kafka_brokers else {
             return Err(Error::Usage(format!(
@@ -70,9 +81,12 @@ impl Target {
     pub(crate) fn new(pid: Option<u32>, kafka: Broker, addresses: Addresses, settings: &Settings) -> Self {
         let folder = &settings.notification_dir;
         let to_files = settings.notification_webhook.is_none();
+        // `up` is one process, whatever the settings say of others
+        let admins = if pid.is_none() { settings.admin_addresses.clone() } else { Vec::new() };
         Self {
             pid,
             kafka,
+            admins: if admins.is_empty() { vec![addresses.admin] } else { admins },
             addresses,
             // absolute where that can be told: the reader may be somewhere else
             notifications: to_files.then(|| std::path::absolute(folder).unwrap_or_else(|_| folder.clone())),
@@ -80,6 +94,8 @@ impl Target {
             login_warning_threshold: settings.notify_login_warning_threshold,
             group_suffix: settings.group_suffix.clone(),
             built_in_rules: settings.fraud_rules.is_none(),
+            ledger_in_mongodb: settings.mongodb_uri.is_some(),
+            mongodb_uri: settings.mongodb_uri.clone(),
         }
     }
 
@@ -141,6 +157,11 @@ mod tests {
             fs::write(&path, serde_json::to_vec(&target).unwrap()).unwrap();
             assert_eq!(Target::announced(&path).unwrap(), expected.then_some(target));
         }
+        let secret = Some(Secret::from("mongodb://ada:hunter2@db".to_owned()));
+        let settings = Settings { mongodb_uri: secret, ..Settings::default() };
+        let written = serde_json::to_string(&Target::new(None, kafka, addresses, &settings)).unwrap();
+        assert!(written.contains("\"ledgerInMongodb\":true") && !written.contains("hunter2"), "{written}");
+
         fs::write(&path, "{}").unwrap();
         assert!(matches!(Target::announced(&path), Err(Error::Usage(_))));
         fs::remove_dir_all(folder).unwrap();

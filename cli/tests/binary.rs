@@ -45,7 +45,15 @@ fn ended(child: Child) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// Nobody listens on port 1 for PostgreSQL either; every port of ours is a free one.
+/// Nobody listens on port 1 for stores either; every port of ours is a free one.
+const NO_MONGODB: &[(&str, &str)] = &[
+    ("MONGODB_URI", "mongodb://ada:hunter2@127.0.0.1:1/db"),
+    ("INGRESS_GRPC_PORT", "0"),
+    ("HTTP_PORT", "0"),
+    ("ANALYTICS_GRPC_PORT", "0"),
+    ("FRAUD_GRPC_PORT", "0"),
+    ("ADMIN_PORT", "0"),
+];
 const NO_POSTGRES: &[(&str, &str)] = &[
     ("DATABASE_URL", "postgres://ada:hunter2@127.0.0.1:1/db"),
     ("INGRESS_GRPC_PORT", "0"),
@@ -76,7 +84,9 @@ fn whose_fault_it_is_shows_in_the_exit_code_and_the_message_says_what_to_do() {
         (&["serve", "analytics"], &[], 2, "analytics needs KAFKA_BROKERS, analytics needs MONGODB_URI"),
         (&["serve", "ingress"], &[KAFKA], 2, "ingress needs DATABASE_URL"),
         (&["serve", "ingress"], &[KAFKA, ("DATABASE_URL", "mysql://db")], 2, "DATABASE_URL: must be a PostgreSQL URL"),
-        (&["up"], &[("MONGODB_URI", "mongodb://db")], 2, "no adapter for MongoDB yet"),
+        (&["up"], &[("MONGODB_URI", "mysql://db")], 2, "MONGODB_URI: must be a MongoDB URI"),
+        (&["up"], NO_MONGODB, 2, "set KAFKA_BROKERS too, or unset MONGODB_URI"),
+        (&["serve", "fraud", "--kafka-brokers", NO_BROKER], NO_MONGODB, 3, "the document store at 127.0.0.1:1 cannot be used"),
         (&["up"], NO_POSTGRES, 3, "PostgreSQL at 127.0.0.1:1 cannot be used; see that it runs there"),
         (&["simulate"], &[], 2, "no `headwater up` runs in this folder"),
         (&["simulate", "--late", "5"], &[], 2, "must be a share like 5% or 0.05"),

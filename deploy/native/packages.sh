@@ -1,4 +1,4 @@
-# Where programs come from: the machine's own, Debian's packages, Maven. Everything fetched is kept under $CACHE.
+# Where programs come from: the machine's own, Debian's packages, Maven, Go modules. Everything fetched is kept under $CACHE.
 # shellcheck shell=bash
 
 CACHE=$(realpath -m "${HEADWATER_NATIVE_CACHE:-$HOME/.cache/headwater/native}")
@@ -67,3 +67,31 @@ from_maven() {
     fail "maven failed for $profile: $(grep -m1 '^\[ERROR\]' "$CACHE/maven-$profile.log"), all of it in $CACHE/maven-$profile.log"
   rm -rf "$folder.maven"
 }
+
+# Debian's own Go is too old to fetch a newer one.
+need_go() {
+  local version
+  version=$(go env GOVERSION 2>/dev/null) || fail "$1 is built with Go: install Go $GO_VERSION or later"
+  [[ $(printf '%s\n' "go$GO_VERSION" "$version" | sort -V | head -1) == "go$GO_VERSION" ]] ||
+    fail "$1 is built with Go $GO_VERSION or later, not $version: $(command -v go)"
+}
+
+# go_program <folder beside this file>: sets go_program to the program built from it. Its folder in the cache is named
+# after its sources, so that a change of them is built anew.
+go_program() {
+  local name=$1 sources
+  sources=$(cd "$NATIVE/$name" && cat ./*.go go.mod go.sum | sha256sum)
+  go_program=$CACHE/$name-${sources:0:16}/$name
+  [[ -x $go_program ]] && return
+  need_go "$name"
+  fill_once "$name-${sources:0:16}" build_go "$name"
+}
+
+build_go() {
+  note "building $1, which takes some minutes the first time"
+  (cd "$NATIVE/$1" && CGO_ENABLED=0 nice go build -p 2 -mod=readonly -buildvcs=false -ldflags='-s -w' -o "$2/$1" .) \
+    >"$CACHE/$1.log" 2>&1 || fail "$1 cannot be built: $(head -n 1 "$CACHE/$1.log"), all of it in $CACHE/$1.log"
+}
+
+# module_version <folder> <module>: as its go.mod has it, without the v.
+module_version() { awk -v module="$2" '$1 == module { print substr($2, 2) }' "$NATIVE/$1/go.mod"; }

@@ -1,4 +1,5 @@
 # PostgreSQL: the machine's, else Debian's for root, else Maven's binaries. As root it runs as the user postgres.
+# What takes a part works for any part with a cluster of its own in its folder.
 # shellcheck shell=bash
 
 # Sets postgres_bin, if programs of the pinned major are there and work.
@@ -38,40 +39,48 @@ postgres_from_maven() {
   rm -rf "$folder"/postgres-linux-*.txz "$folder/META-INF"
 }
 
-# PostgreSQL refuses to run as root. Sets as_postgres, to be put before a command.
+# postgres_user <part>: PostgreSQL refuses to run as root. Sets as_postgres, to be put before a command.
 postgres_user() {
   as_postgres=()
   is_root || return 0
   id -u postgres >/dev/null 2>&1 || fail "postgres: there is no user postgres to run it as: adduser --system --group postgres"
   as_postgres=(setpriv --reuid=postgres --regid=postgres --init-groups --)
-  "${as_postgres[@]}" test -x "$DATA/postgres" ||
+  "${as_postgres[@]}" test -x "$DATA/$1" ||
     fail "postgres: its user cannot enter $DATA: set HEADWATER_NATIVE_DIR to a folder open to all users"
 }
 
 postgres_start() {
-  local home sockets
-  home=$(home_of postgres)
-  postgres_user
-  postgres_bury
   settle_port postgres port "${HEADWATER_POSTGRES_PORT:-}"
+  postgres_prepare postgres "$(recorded postgres port)" on
+  postgres_version_number >"$(home_of postgres)/version"
+  start_process postgres "${postgres_command[@]}"
+}
+
+postgres_version_number() { "$postgres_bin/postgres" --version | sed 's/[^0-9]*\([0-9.]*\).*/\1/'; }
+
+# postgres_prepare <part> <port> <fsync: on|off>: a cluster in the part's folder, ready to be started.
+# Sets postgres_command, which starts it.
+postgres_prepare() {
+  local part=$1 home sockets
+  home=$(home_of "$part")
+  postgres_user "$part"
+  postgres_bury "$part"
   sockets=$home/sockets
   mkdir -p "$sockets"
   ! is_root || chown postgres "$sockets"
-  [[ -f $home/cluster/PG_VERSION ]] || postgres_init
+  [[ -f $home/cluster/PG_VERSION ]] || postgres_init "$part"
   [[ $(<"$home/cluster/PG_VERSION") == "$POSTGRES_VERSION" ]] ||
-    fail "postgres: $home holds data of version $(<"$home/cluster/PG_VERSION"), not $POSTGRES_VERSION: stack down --wipe postgres"
+    fail "$part: $home holds data of PostgreSQL $(<"$home/cluster/PG_VERSION"), not $POSTGRES_VERSION: stack down --wipe $part"
   # A socket's path has at most 107 bytes.
   ((${#sockets} < 85)) || sockets=
-  render postgresql.conf "$home/postgresql.conf" "port=$(recorded postgres port)" "sockets=$sockets"
-  "$postgres_bin/postgres" --version | sed 's/[^0-9]*\([0-9.]*\).*/\1/' >"$home/version"
-  start_process postgres "${as_postgres[@]}" \
-    "$postgres_bin/postgres" -D "$home/cluster" -c "config_file=$home/postgresql.conf"
+  render postgresql.conf "$home/postgresql.conf" "port=$2" "sockets=$sockets" "fsync=$3"
+  postgres_command=("${as_postgres[@]}" "$postgres_bin/postgres" -D "$home/cluster" -c "config_file=$home/postgresql.conf")
 }
 
-# Made beside its place and moved when complete: an interrupted initdb is done again.
+# postgres_init <part>: made beside its place and moved when complete: an interrupted initdb is done again.
 postgres_init() {
-  local home fresh
-  home=$(home_of postgres)
+  local part=$1 home fresh
+  home=$(home_of "$part")
   fresh=$home/cluster.new
   rm -rf "$fresh"
   mkdir "$fresh"
@@ -81,15 +90,15 @@ postgres_init() {
     "${as_postgres[@]}" "$postgres_bin/initdb" -D "$fresh" --username=headwater --pwfile="$home/password" \
       --auth=scram-sha-256 --encoding=UTF8 --locale=C &&
       echo 'CREATE DATABASE headwater;' | "${as_postgres[@]}" "$postgres_bin/postgres" --single -D "$fresh" postgres
-  } >>"$home/log" 2>&1 || fail "postgres: making a cluster failed: $(last_words postgres)"
+  } >>"$home/log" 2>&1 || fail "$part: making a cluster failed: $(last_words "$part")"
   mv "$fresh" "$home/cluster"
 }
 
-# When the parent alone was killed its sessions may live on, and PostgreSQL does not start beside them: whatever still works
-# in the cluster's folder is killed, nothing that it does counts. After that its lock files are certainly stale;
-# PostgreSQL itself would still honour them where nobody has reaped the killed parent.
+# postgres_bury <part>: when the parent alone was killed its sessions may live on, and PostgreSQL does not start beside
+# them: whatever still works in the cluster's folder is killed, nothing that it does counts. After that its lock files are
+# certainly stale; PostgreSQL itself would still honour them where nobody has reaped the killed parent.
 postgres_bury() {
-  local cluster=$DATA/postgres/cluster pid
+  local cluster=$DATA/$1/cluster pid
   until
     pid=$(find /proc/[0-9]*/cwd -lname "$cluster" 2>/dev/null | cut -d / -f 3)
     [[ ! $pid ]]
@@ -98,7 +107,7 @@ postgres_bury() {
     kill -KILL $pid 2>/dev/null || true
     sleep 0.05
   done
-  rm -f "$cluster/postmaster.pid" "$DATA/postgres/sockets/".s.PGSQL.*
+  rm -f "$cluster/postmaster.pid" "$DATA/$1/sockets/".s.PGSQL.*
 }
 
 # SELECT 1, or where there is no psql a startup message: it is answered by "R", how to authenticate, only by a server that

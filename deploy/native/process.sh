@@ -68,15 +68,21 @@ ask() {
     _ "$@" 2>/dev/null || true
 }
 
-# signal_tree <signal> <part>: the process and its children (PostgreSQL's sessions) as one, so that killing or freezing
-# the part leaves no session working. The parent is frozen first: it must not replace children while they are signalled.
+# signal_tree <signal> <part>: the process and all below it (PostgreSQL's sessions) as one, so that killing or freezing the
+# part leaves nothing of it working. Each is frozen before its children are looked for: a parent must not replace children
+# while they are signalled.
 signal_tree() {
-  local pid children
-  pid=$(recorded "$2" pid)
-  kill -STOP "$pid" 2>/dev/null || return 0
-  children=$(cat "/proc/$pid/task/"*/children 2>/dev/null) || true
-  # shellcheck disable=SC2086 # a list of pids
-  kill "-$1" $children "$pid" 2>/dev/null || true
+  local waiting tree=() pid
+  waiting=("$(recorded "$2" pid)")
+  while ((${#waiting[@]})); do
+    pid=${waiting[0]}
+    waiting=("${waiting[@]:1}")
+    kill -STOP "$pid" 2>/dev/null || continue
+    tree=("$pid" "${tree[@]}")
+    # shellcheck disable=SC2207 # a list of pids
+    waiting+=($(cat "/proc/$pid/task/"*/children 2>/dev/null)) || true
+  done
+  ((${#tree[@]} == 0)) || kill "-$1" "${tree[@]}" 2>/dev/null || true
 }
 
 # halt <part>: asked to end, then killed after the deadline.

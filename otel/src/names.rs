@@ -31,11 +31,11 @@ pub const RPC_STATUS: &str = "rpc.response.status_code";
 // the consumer, beside the outcomes above
 
 /// Counter: records that were in flight when their partition was handed over, lost or given up, or finished beyond one
-/// that was not, so that they come to the next owner a second time; by [`GROUP`].
+/// that was not, or finished and not known to be committed, so that they may come a second time; by [`GROUP`].
 pub const CONSUMER_POSSIBLE_DUPLICATES: &str = "headwater.consumer.possible_duplicates";
 /// Counter: times that partitions were handed over, by [`GROUP`] and [`REASON`]: clean (drained and committed),
-/// undrained, uncommitted (the broker refused), lost (taken away first). After a clean one only what was counted in
-/// [`CONSUMER_POSSIBLE_DUPLICATES`] comes twice.
+/// undrained, uncommitted (the broker refused), lost (taken away first), abandoned (the broker did not let go in time).
+/// After a clean one only what was counted in [`CONSUMER_POSSIBLE_DUPLICATES`] comes twice.
 pub const CONSUMER_HAND_OVERS: &str = "headwater.consumer.hand_overs";
 /// Gauge: partitions that this consumer owns, by [`GROUP`] and [`INSTANCE`].
 pub const CONSUMER_PARTITIONS: &str = "headwater.consumer.partitions";
@@ -56,6 +56,11 @@ pub const LOG_TRUNCATED_RECORDS: &str = "headwater.log_truncated_records";
 /// Counter: kafka clients that got nowhere and were replaced, by [`CLIENT`] and [`REASON`]: disconnected, unreported,
 /// starved, failed.
 pub const CLIENT_REBUILDS: &str = "headwater.kafka.client.rebuilds";
+/// Counter: times that a kafka client had no broker left and got its bootstrap addresses again, by [`CLIENT`].
+pub const CLIENT_BOOTSTRAPS: &str = "headwater.kafka.client.bootstraps";
+/// Counter: kafka clients that the broker did not let go of in time, so that they were left to end by themselves, by
+/// [`CLIENT`].
+pub const CLIENT_ABANDONED: &str = "headwater.kafka.client.abandoned";
 /// consumer or producer.
 pub const CLIENT: &str = "client";
 /// Partition of a topic, from 0.

@@ -82,6 +82,11 @@ impl Component {
         self.readiness.set(&self.name, None);
     }
 
+    /// Another component that belongs to this one, shown as "<this>-<name>", like "notification-1-ledger".
+    pub fn part(&self, name: &str) -> Self {
+        self.readiness.component(format!("{}-{name}", self.name))
+    }
+
     pub fn not_ready(&self, reason: impl Into<String>) {
         self.readiness.set(&self.name, Some(reason.into()));
     }
@@ -113,7 +118,10 @@ mod tests {
         assert_eq!(names(&readiness), ["fraudulent"]);
         one.not_ready("no broker");
         assert_eq!(readiness.of("fraud").waiting(), [("fraud-1".to_owned(), "no broker".to_owned())]);
-        drop((one, two));
+        one.ready();
+        let part = one.part("rules");
+        assert_eq!(readiness.of("fraud").waiting(), [("fraud-1-rules".to_owned(), "starting".to_owned())]);
+        drop((one, two, part));
         assert!(readiness.waiting().is_empty());
     }
 

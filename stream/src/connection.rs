@@ -26,6 +26,7 @@ use tracing::{debug, error, info, warn};
 use crate::{
     Backlog, Error, KafkaConfig, OutboundRecord, Patience, Position, SendError,
     batches::Batches,
+    bootstrap::Bootstrap,
     kafka::GAPLESS,
     reach::is_reachable,
     rebalance::is_connected,
@@ -109,6 +110,7 @@ impl Connection {
     ) -> Result<Arc<Self>, Error> {
         let context = Deliveries {
             batches: Mutex::default(),
+            bootstrap: Bootstrap::new("producer", &vigil.brokers),
             budget,
             backlog,
             patience,
@@ -119,6 +121,7 @@ impl Connection {
         };
         let client = ThreadedProducer::from_config_and_context(config, context)
             .map_err(|source| Error::Client { client: "producer", source })?;
+        client.context().bootstrap.serves(client.client());
         Ok(Arc::new(Self { client: Some(client) }))
     }
 
@@ -216,6 +219,7 @@ impl Drop for Connection {
 /// What librdkafka tells about the client, on the client's polling thread.
 pub(crate) struct Deliveries {
     batches: Mutex<Batches>,
+    bootstrap: Bootstrap,
     budget: Arc<Semaphore>,
     backlog: Option<Arc<Backlog>>,
     patience: Patience,
@@ -293,6 +297,7 @@ impl ProducerContext for Deliveries {
 
 impl ClientContext for Deliveries {
     fn stats(&self, statistics: Statistics) {
+        self.bootstrap.look(&statistics);
         self.queued.set(statistics.msg_cnt as f64);
         let unreported = self.batches().unreported() as u64;
         // one that is given up already is only here until the next record

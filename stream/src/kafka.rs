@@ -32,6 +32,8 @@ pub struct KafkaConfig {
     pub heartbeat_interval: Duration,
     /// A member whose thread asks for nothing so long leaves the group.
     pub max_poll_interval: Duration,
+    /// How often a member commits what is finished.
+    pub auto_commit: Duration,
     /// How long a record waits for company before it is sent.
     pub linger: Duration,
     /// How long the broker holds an empty fetch.
@@ -52,6 +54,7 @@ impl KafkaConfig {
             session_timeout: Duration::from_secs(10),
             heartbeat_interval: Duration::from_secs(3),
             max_poll_interval: Duration::from_secs(60),
+            auto_commit: Duration::from_secs(1),
             linger: Duration::from_millis(5),
             fetch_wait: Duration::from_millis(100),
             watch: Watch::default(),
@@ -105,7 +108,7 @@ impl KafkaConfig {
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("enable.auto.commit", "true")
             .set("enable.auto.offset.store", "false") // stored by hand, after the durable effect
-            .set("auto.commit.interval.ms", "1000")
+            .set("auto.commit.interval.ms", millis(self.auto_commit))
             // a new group begins at the beginning because its assignment says so; who would have to jump later stops
             // instead, and is looked after
             .set("auto.offset.reset", "error")

@@ -29,6 +29,8 @@ struct Partition {
     /// One above the highest offset taken; before the first record the start offset, where it is known.
     next: Option<i64>,
     reported: Option<i64>,
+    /// Everything below it is known to be committed, or was before the assignment.
+    committed: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -50,7 +52,8 @@ impl Ledger {
     pub(crate) fn assign(&mut self, partitions: impl IntoIterator<Item = (i32, Option<i64>)>) {
         self.epoch.0 += 1;
         for (partition, start) in partitions {
-            let fresh = Partition { assigned: self.epoch, window: VecDeque::new(), next: start, reported: start };
+            let (next, reported, committed) = (start, start, start);
+            let fresh = Partition { assigned: self.epoch, window: VecDeque::new(), next, reported, committed };
             self.partitions.insert(partition, fresh);
         }
     }
@@ -70,6 +73,7 @@ impl Ledger {
         }
         partition.window.push_back(Entry { offset: position.offset, timestamp, finished: false });
         partition.next = Some(position.offset + 1);
+        partition.committed.get_or_insert(position.offset);
         true
     }
 
@@ -123,6 +127,20 @@ impl Ledger {
     pub(crate) fn finished_ahead(&self, partition: i32) -> usize {
         let window = self.partitions.get(&partition).map(|partition| &partition.window);
         window.map_or(0, |window| window.iter().filter(|entry| entry.finished).count())
+    }
+
+    /// The group stands there, as the broker says.
+    pub(crate) fn committed(&mut self, partition: i32, offset: i64) {
+        if let Some(partition) = self.partitions.get_mut(&partition) {
+            partition.committed = partition.committed.max(Some(offset));
+        }
+    }
+
+    /// Offsets below the frontier that are not known to be committed: their records may come again.
+    pub(crate) fn uncommitted(&self, partition: i32) -> usize {
+        let Some(partition) = self.partitions.get(&partition) else { return 0 };
+        let (Some(frontier), Some(committed)) = (partition.frontier(), partition.committed) else { return 0 };
+        usize::try_from(frontier - committed).unwrap_or(0)
     }
 
     /// The partitions owned, ascending.
@@ -238,5 +256,26 @@ mod tests {
         assert_eq!((ledger.timestamp(at(3, 7)), ledger.oldest(3), ledger.next(3)), (None, None, Some(9)));
         assert_eq!(ledger.advanced().collect::<Vec<_>>(), [(3, 8)]);
         assert_eq!(ledger.advanced().count(), 0);
+    }
+
+    #[test]
+    fn what_is_finished_and_not_committed_is_known() {
+        let mut ledger = Ledger::default();
+        ledger.assign([(0, Some(5)), (1, None)]);
+        for partition in [0, 1] {
+            for offset in 5..9 {
+                assert!(ledger.take(at(partition, offset), None));
+            }
+            assert_eq!(ledger.uncommitted(partition), 0);
+            for offset in [5, 6, 8] {
+                assert!(ledger.complete(at(partition, offset), ledger.epoch()));
+            }
+            assert_eq!(ledger.uncommitted(partition), 2, "8 waits for 7, and is counted by who asks what is ahead");
+            ledger.committed(partition, 6);
+            assert_eq!(ledger.uncommitted(partition), 1);
+            ledger.committed(partition, 4); // an answer that was overtaken
+            assert_eq!(ledger.uncommitted(partition), 1);
+        }
+        assert_eq!(ledger.uncommitted(2), 0, "not ours");
     }
 }

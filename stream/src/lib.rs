@@ -1,8 +1,10 @@
 //! How events move: the only crate that names rdkafka.
 
 mod batches;
+mod bootstrap;
 mod breaker;
 mod clock;
+mod commit;
 mod connection;
 mod consumer;
 mod dead_letter;

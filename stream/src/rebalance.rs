@@ -5,16 +5,13 @@
 //!   offsets are stored and committed, and only then they are given back. The others wait for so long.
 //! - Lost: somebody else has them already. They are dropped; a commit could only undo his.
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
 use rdkafka::{
     ClientContext, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext},
+    consumer::{BaseConsumer, Consumer as _, ConsumerContext},
     error::{KafkaError, KafkaResult},
     types::{RDKafkaErrorCode, RDKafkaRespErr},
 };
@@ -22,20 +19,22 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     Positions,
+    bootstrap::Bootstrap,
+    commit::commit_within,
     consumer::{ConsumerConfig, State, Work},
+    ledger::Ledger,
 };
 
-/// How long the broker may take to tell where the group stands.
-const COMMITTED_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the broker may take to tell where the group stands, and to take in where it shall.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// The consumer's state, where its client's callbacks reach it.
 pub(crate) struct Context<W: Work> {
-    /// Outlives the client: the next one goes on with it.
-    state: Arc<Mutex<State<W>>>,
+    /// The loop's. Gone where that has ended or works with another client; then this one only has to end.
+    state: Mutex<Weak<Mutex<State<W>>>>,
+    bootstrap: Bootstrap,
     /// What the client last told of itself.
     statistics: Mutex<Option<Statistics>>,
-    /// The state belongs to another client by now; this one only has to end.
-    retired: AtomicBool,
     topic: &'static str,
     positions: Option<Arc<Positions>>,
     drain: Duration,
@@ -62,11 +61,11 @@ pub(crate) struct PartitionStatistics {
 }
 
 impl<W: Work> Context<W> {
-    pub(crate) fn new(state: Arc<Mutex<State<W>>>, config: &ConsumerConfig) -> Self {
+    pub(crate) fn new(state: &Arc<Mutex<State<W>>>, config: &ConsumerConfig) -> Self {
         Self {
-            state,
+            state: Mutex::new(Arc::downgrade(state)),
+            bootstrap: Bootstrap::new("consumer", &config.kafka.brokers),
             statistics: Mutex::default(),
-            retired: AtomicBool::new(false),
             topic: config.group.topic.name,
             positions: config.positions.clone(),
             drain: config.drain,
@@ -76,18 +75,18 @@ impl<W: Work> Context<W> {
         }
     }
 
-    /// For the next client.
-    pub(crate) fn shared(&self) -> Arc<Mutex<State<W>>> {
-        self.state.clone()
+    /// To be called once, with the client in whose context this is.
+    pub(crate) fn serves(&self, consumer: &BaseConsumer<Self>) {
+        self.bootstrap.serves(consumer.client());
     }
 
     /// From now on this client changes nothing that is known here.
     pub(crate) fn retire(&self) {
-        self.retired.store(true, Ordering::Release);
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Weak::new();
     }
 
-    fn is_retired(&self) -> bool {
-        self.retired.load(Ordering::Acquire)
+    fn state(&self) -> Option<Arc<Mutex<State<W>>>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
     }
 
     /// The newest statistics, once.
@@ -95,37 +94,45 @@ impl<W: Work> Context<W> {
         self.statistics.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Never held across a poll: the callbacks take it too.
-    pub(crate) fn state(&self) -> MutexGuard<'_, State<W>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Tells the client and the store where these partitions stand; the client commits it within a second.
+    pub(crate) fn store(&self, consumer: &BaseConsumer<Self>, frontiers: &[(i32, i64)]) {
+        if let Some(positions) = &self.positions {
+            frontiers.iter().for_each(|&(partition, frontier)| positions.advance(partition, frontier));
+        }
+        if let Err(error) = consumer.store_offsets(&self.list(frontiers)) {
+            debug!(%error, "offsets were not stored"); // not owned any more
+        }
     }
 
-    /// Tells the client and the store where these partitions stand; the client commits it within a second.
-    pub(crate) fn store(&self, consumer: &BaseConsumer<Self>, frontiers: &[(i32, i64)]) -> TopicPartitionList {
+    fn list(&self, frontiers: &[(i32, i64)]) -> TopicPartitionList {
         let mut list = TopicPartitionList::with_capacity(frontiers.len());
         for &(partition, frontier) in frontiers {
-            if let Some(positions) = &self.positions {
-                positions.advance(partition, frontier);
-            }
             list.add_partition(self.topic, partition).set_offset(Offset::Offset(frontier)).unwrap_or_else(|error| {
-                debug!(partition, frontier, %error, "no offset to store"); // a negative one; the log has none
+                debug!(partition, frontier, %error, "no such offset"); // a negative one; the log has none
             });
-        }
-        if let Err(error) = consumer.store_offsets(&list) {
-            debug!(%error, "offsets were not stored"); // not owned any more
         }
         list
     }
 
-    /// Stores and commits where these partitions stand; whether the broker agrees.
-    pub(crate) fn commit(&self, consumer: &BaseConsumer<Self>, frontiers: &[(i32, i64)]) -> bool {
+    /// Stores and commits where these partitions stand, waiting at most for `patience`; whether the group is known to
+    /// stand there.
+    pub(crate) fn commit(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        ledger: &mut Ledger,
+        partitions: &[i32],
+        patience: Duration,
+    ) -> bool {
+        let frontier = |&partition: &i32| Some((partition, ledger.frontier(partition)?));
+        let mut frontiers: Vec<(i32, i64)> = partitions.iter().filter_map(frontier).collect();
+        self.store(consumer, &frontiers);
+        frontiers.retain(|&(partition, _)| ledger.uncommitted(partition) > 0);
         if frontiers.is_empty() {
             return true;
         }
-        let list = self.store(consumer, frontiers);
-        let committed = consumer.commit(&list, CommitMode::Sync);
+        let committed = commit_within(consumer, &self.list(&frontiers), patience);
         match &committed {
-            Ok(()) => {}
+            Ok(()) => frontiers.iter().for_each(|&(partition, frontier)| ledger.committed(partition, frontier)),
             // a store in memory begins where it stands itself, whatever the group has
             Err(error) if self.positions.is_some() && is_rebalancing(error) => {
                 debug!(partitions = frontiers.len(), %error, "the last commit was refused");
@@ -133,14 +140,14 @@ impl<W: Work> Context<W> {
             Err(error) => {
                 warn!(
                     role = self.role, group = self.group, instance = self.instance, partitions = frontiers.len(), %error,
-                    "the last commit failed; some records will come again"
+                    "the last commit failed; some records may come again"
                 );
             }
         }
         committed.is_ok()
     }
 
-    fn assign(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
+    fn assign(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList, state: &Mutex<State<W>>) {
         let (role, group, instance) = (self.role, &self.group, &self.instance);
         let list = self.starts(consumer, list);
         let starts = list.elements().into_iter().map(|element| match element.offset() {
@@ -150,7 +157,7 @@ impl<W: Work> Context<W> {
         let starts: Vec<_> = starts.collect();
         let partitions = starts.iter().map(|(partition, _)| partition).collect::<Vec<_>>();
         info!(role, group, instance, ?partitions, "assigned");
-        self.state().assign(starts);
+        lock(state).assign(starts);
         // the client keeps a pause beyond the assignment it was made in; it ends before the next one begins
         if let Err(error) = consumer.resume(&list) {
             debug!(role, group, instance, %error, "nothing to resume");
@@ -165,7 +172,7 @@ impl<W: Work> Context<W> {
     fn starts(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> TopicPartitionList {
         let starts = match &self.positions {
             Some(_) => Ok(list.clone()),
-            None => consumer.committed_offsets(list.clone(), COMMITTED_TIMEOUT),
+            None => consumer.committed_offsets(list.clone(), ANSWER),
         };
         let starts = match starts {
             Ok(starts) => starts,
@@ -187,17 +194,16 @@ impl<W: Work> Context<W> {
         starts
     }
 
-    fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
+    fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList, state: &Mutex<State<W>>) {
         let partitions: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
         let lost = consumer.assignment_lost();
-        let mut state = self.state();
+        let mut state = lock(state);
         state.withdraw(&partitions);
         let deadline = if lost { Instant::now() } else { Instant::now() + self.drain };
         let left = state.let_go(&partitions, deadline);
-        let ledger = &state.books.ledger;
-        let frontiers = partitions.iter().filter_map(|&partition| Some((partition, ledger.frontier(partition)?)));
-        let frontiers: Vec<_> = frontiers.collect();
-        let committed = !lost && self.commit(consumer, &frontiers);
+        let patience = state.patience(ANSWER);
+        let committed = !lost && self.commit(consumer, &mut state.books.ledger, &partitions, patience);
+        state.count_uncommitted(&partitions);
         let how = match (lost, left, committed) {
             (true, _, _) => "lost",
             (false, 1.., _) => "undrained",
@@ -215,27 +221,42 @@ impl<W: Work> Context<W> {
     }
 }
 
+/// The callbacks take it too, so it is never held across a poll.
+pub(crate) fn lock<W: Work>(state: &Mutex<State<W>>) -> MutexGuard<'_, State<W>> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn is_rebalancing(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::RebalanceInProgress)
 }
 
 impl<W: Work> ConsumerContext for Context<W> {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        if self.is_retired() {
-            if let Err(error) = consumer.unassign() {
-                debug!(%error, "a client on its way out did not let go");
+        let state = self.state().filter(|state| {
+            // who is about to leave takes nothing more
+            !(code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS && lock(state).is_closing())
+        });
+        match (state, code) {
+            (None, _) => {
+                if let Err(error) = consumer.unassign() {
+                    debug!(%error, "a client on its way out did not let go");
+                }
             }
-            return;
-        }
-        match code {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, list),
-            _ => self.revoke(consumer, list),
+            (Some(state), RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) => self.assign(consumer, list, &state),
+            (Some(state), _) => self.revoke(consumer, list, &state),
         }
     }
 
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         if let Err(error) = result {
-            debug!(%error, "a commit failed; the next one covers it");
+            return debug!(%error, "a commit failed; the next one covers it");
+        }
+        let Some(state) = self.state() else { return };
+        let mut state = lock(&state);
+        for element in offsets.elements() {
+            if let (Ok(()), Offset::Offset(offset)) = (element.error(), element.offset()) {
+                state.books.ledger.committed(element.partition(), offset);
+            }
         }
     }
 }
@@ -243,6 +264,7 @@ impl<W: Work> ConsumerContext for Context<W> {
 impl<W: Work> ClientContext for Context<W> {
     /// Looked at by the loop, after the poll in which this is called.
     fn stats(&self, statistics: rdkafka::Statistics) {
+        self.bootstrap.look(&statistics);
         let known = |offset: i64| (offset >= 0).then_some(offset);
         let of_topic = statistics.topics.get(self.topic).into_iter().flat_map(|topic| topic.partitions.values());
         let partitions = of_topic.filter(|partition| partition.desired).map(|partition| PartitionStatistics {

@@ -1,4 +1,5 @@
 //! What every scenario needs: the platform in this process on free ports, clients for it, and waiting on a condition.
+pub mod native;
 mod refusal;
 mod running;
 
@@ -7,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 pub use refusal::{fields_of_json, reason, reason_of_json};
-pub use running::{Logged, Running};
+pub use running::{Broker, Logged, Parts, Running};
 
 /// How long a condition may take to hold. Generous: a slow machine must not fail a test, a wrong platform waits once.
 const DEADLINE: Duration = Duration::from_secs(60);

@@ -1,29 +1,59 @@
-//! A whole platform of this test's own.
+//! A whole platform of a test's own.
 use std::{path::PathBuf, time::Duration};
 
 use headwater_cli::{Platform, settings::Settings};
 use headwater_proto::{
-    Day, EventId, Millis,
+    Day, EventId, Millis, topics,
     v1::{
         AccountStatus, EventEnvelope, GetUserRequest, GetUserResponse, analytics_client::AnalyticsClient,
         fraud_client::FraudClient, user_actions_client::UserActionsClient,
     },
 };
 use headwater_stream::{
-    Clock, SystemClock,
+    Clock, EmbeddedKafka, SystemClock,
     testing::{OwnedRecord, RawWriter, read_topic},
 };
 use prost::Message;
 use serde_json::Value;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::eventually;
+use crate::{
+    eventually,
+    native::{self, Database},
+};
 
-/// The platform in this process, on free ports, with a folder of its own for notifications.
+/// What a platform stands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parts {
+    /// Its own broker and SQLite, inside this process.
+    Embedded,
+    /// The real Kafka and PostgreSQL of [`native`]. The log has what other runs wrote: user ids and days of
+    /// [`Running::name`] and [`Running::day`] are nobody else's.
+    Native,
+}
+
+/// A broker that outlives the platforms on it.
+pub struct Broker {
+    pub bootstrap: String,
+    _embedded: Option<EmbeddedKafka>,
+}
+
+impl Broker {
+    pub fn of(parts: Parts) -> Self {
+        let embedded =
+            (parts == Parts::Embedded).then(|| EmbeddedKafka::start(topics::ALL).expect("an embedded broker"));
+        let bootstrap = embedded.as_ref().map_or_else(native::kafka, |broker| broker.brokers().to_owned());
+        Self { bootstrap, _embedded: embedded }
+    }
+}
+
+/// The platform in this process, on free ports, with consumer groups and a folder for notifications of its own.
 pub struct Running {
     platform: Platform,
     http: reqwest::Client,
     folder: PathBuf,
+    token: String,
+    database: Option<Database>,
 }
 
 /// A record as an outside reader sees it.
@@ -49,21 +79,52 @@ impl Logged {
 
 impl Running {
     pub async fn start() -> Self {
-        Self::start_with(|_| {}).await
+        Self::on(Parts::Embedded).await
     }
 
-    pub async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
-        let folder = std::env::temp_dir().join(format!("headwater-{}", EventId::new(SystemClock.now())));
-        let mut settings = Settings { notification_dir: folder.clone(), ..Settings::default() }.on_free_ports();
+    pub async fn on(parts: Parts) -> Self {
+        Self::on_with(parts, |_| {}).await
+    }
+
+    pub async fn on_with(parts: Parts, change: impl FnOnce(&mut Settings)) -> Self {
+        let token = native::token();
+        let folder = std::env::temp_dir().join(format!("headwater-{token}"));
+        let mut settings = Settings {
+            notification_dir: folder.clone(),
+            group_suffix: format!("-{token}"),
+            ..Settings::default().on_free_ports()
+        };
+        let database = match parts {
+            Parts::Embedded => None,
+            Parts::Native => Some(Database::create().await),
+        };
+        if let Some(database) = &database {
+            settings.kafka_brokers = Some(native::kafka());
+            settings.database_url = Some(database.url().to_owned().into());
+        }
         change(&mut settings);
         let platform = Platform::start(settings).await.expect("the platform starts");
-        Self { platform, http: reqwest::Client::new(), folder }
+        Self { platform, http: reqwest::Client::new(), folder, token, database }
     }
 
     /// Ends it as Ctrl-C would.
     pub async fn stop(self) {
         self.platform.stop().await;
         std::fs::remove_dir_all(self.folder).expect("the notifications of this test");
+        if let Some(database) = self.database {
+            database.wipe().await;
+        }
+    }
+
+    /// A user id of this run's own.
+    pub fn name(&self, name: &str) -> String {
+        format!("{name}-{}", self.token)
+    }
+
+    /// A past day on which, most likely, nobody else's events lie: one of 18,000.
+    pub fn day(&self) -> Day {
+        let number = u64::from_str_radix(&self.token, 16).expect("a token is hexadecimal");
+        Day::from_epoch_days((number % 18_000) as i32)
     }
 
     pub fn platform(&self) -> &Platform {
@@ -102,6 +163,13 @@ impl Running {
             (user.status() == status).then_some(user)
         })
         .await
+    }
+
+    /// What this user was told, in the order of each instance's log.
+    pub fn notifications_of(&self, user_id: &str) -> Vec<Value> {
+        let mut lines = self.notifications();
+        lines.retain(|line| line["userId"] == user_id);
+        lines
     }
 
     /// Every line of every instance's notification log.

@@ -7,7 +7,11 @@ pub use flags::Flags;
 pub use source::{Resolved, Source, SourceError, Sources};
 pub use value::{RateLimit, Secret};
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 /// A row of the table.
 #[derive(Debug)]
@@ -56,11 +60,12 @@ settings! {
     analytics_grpc_port: u16 = "50052", "ANALYTICS_GRPC_PORT", value::port, open, "Analytics: gRPC and JSON; 0 takes a free port";
     fraud_grpc_port: u16 = "50053", "FRAUD_GRPC_PORT", value::port, open, "Fraud: gRPC and JSON; 0 takes a free port";
     admin_port: u16 = "9464", "ADMIN_PORT", value::port, open, "/metrics, /healthz, /readyz, /instances; 0 takes a free port";
+    admin_addresses: Vec<SocketAddr> = "", "HEADWATER_ADMIN_ADDRESSES", value::addresses, open, "of a platform in parts, for simulate and verify: the admin port of every process, ip:port separated by commas; unset: only this process's";
     kafka_brokers: Option<String> = "", "KAFKA_BROKERS", value::optional(value::text), open, "bootstrap addresses, separated by commas; unset: `up` embeds a broker";
     kafka_replication_factor: i32 = "1", "KAFKA_REPLICATION_FACTOR", value::from_one, open, "of topics that are created";
     kafka_min_insync_replicas: i32 = "1", "KAFKA_MIN_INSYNC_REPLICAS", value::from_one, open, "of topics that are created";
     database_url: Option<Secret> = "", "DATABASE_URL", value::optional(value::postgres), secret, "PostgreSQL of the ingress; unset: `up` embeds SQLite";
-    mongodb_uri: Option<Secret> = "", "MONGODB_URI", value::optional(value::secret), secret, "MongoDB of the consumers; unset: `up` keeps it in memory";
+    mongodb_uri: Option<Secret> = "", "MONGODB_URI", value::optional(value::mongodb), secret, "MongoDB of the consumers, its database the URI's path or else headwater; unset: `up` keeps it in memory";
     session_timeout: Duration = "30m", "SESSION_TIMEOUT", value::session_timeout, open, "a longer pause between two events ends a session";
     notify_login_warning_threshold: u32 = "3", "NOTIFY_LOGIN_WARNING_THRESHOLD", value::from_one, open, "failed logins in a row per warning";
     notify_fail_rate: f64 = "0", "NOTIFY_FAIL_RATE", value::share, open, "share of deliveries that fail on purpose, 0 to 1";
@@ -141,6 +146,7 @@ mod tests {
         let table: &[(&str, &str, &str)] = &[
             ("HTTP_PORT", "eighty", "HTTP_PORT: \"eighty\" must be a port, 0 to 65535"),
             ("HEADWATER_HOST", "localhost:80", "HEADWATER_HOST: \"localhost:80\" must be an ip address"),
+            ("HEADWATER_ADMIN_ADDRESSES", "127.0.0.1:9464,db", "HEADWATER_ADMIN_ADDRESSES: \"127.0.0.1:9464,db\" must be addresses like 127.0.0.1:9464,127.0.0.1:9465"),
             ("SESSION_TIMEOUT", "30", "SESSION_TIMEOUT: \"30\" must be a duration like 30m, 1h30m or 500ms"),
             ("SESSION_TIMEOUT", "366d", "SESSION_TIMEOUT: \"366d\" must be at most 365d"),
             ("HEADWATER_REQUEST_ID_DAYS", "0", "HEADWATER_REQUEST_ID_DAYS: \"0\" must be a whole number from 1"),
@@ -151,6 +157,7 @@ mod tests {
             ("HEADWATER_INSTANCE", "../1", "HEADWATER_INSTANCE: \"../1\" must be letters, digits, '.', '_' and '-', and begin with a letter or digit"),
             ("RUST_LOG", "headwater=loud", "RUST_LOG: \"headwater=loud\" must be a log filter like info,headwater_stream=debug"),
             ("DATABASE_URL", "mysql://hunter2@db", "DATABASE_URL: must be a PostgreSQL URL like postgres://user:password@host:5432/database"),
+            ("MONGODB_URI", "postgres://hunter2@db", "MONGODB_URI: must be a MongoDB URI like mongodb://user:password@host:27017/database"),
             ("HEADWATER_NOTIFICATION_WEBHOOK", "hunter2", "HEADWATER_NOTIFICATION_WEBHOOK: must be an http or https URL"),
         ];
         for (variable, value, told) in table {

@@ -1,5 +1,12 @@
 //! How each kind of value is written. An error is what the value must be: who reports it knows which value and source.
-use std::{fmt, net::IpAddr, num::NonZeroU32, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 /// Debug shows that it is set, not what it is.
 #[derive(Clone, PartialEq, Eq)]
@@ -50,6 +57,11 @@ pub(super) fn postgres(text: &str) -> Parsed<Secret> {
     if headwater_ingress::PostgresStore::understands(text) { secret(text) } else { Err(EXPECTED.to_owned()) }
 }
 
+pub(super) fn mongodb(text: &str) -> Parsed<Secret> {
+    const EXPECTED: &str = "must be a MongoDB URI like mongodb://user:password@host:27017/database";
+    if headwater_documents::Documents::understands(text) { secret(text) } else { Err(EXPECTED.to_owned()) }
+}
+
 pub(super) fn webhook(text: &str) -> Parsed<Secret> {
     match reqwest::Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => secret(text),
@@ -63,6 +75,12 @@ pub(super) fn ip(text: &str) -> Parsed<IpAddr> {
 
 pub(super) fn port(text: &str) -> Parsed<u16> {
     from_text(text, "must be a port, 0 to 65535")
+}
+
+/// Any number of them.
+pub(super) fn addresses(text: &str) -> Parsed<Vec<SocketAddr>> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts.map(|part| from_text(part, "must be addresses like 127.0.0.1:9464,127.0.0.1:9465")).collect()
 }
 
 pub(super) fn from_one<T: FromStr + PartialOrd + From<u8>>(text: &str) -> Parsed<T> {

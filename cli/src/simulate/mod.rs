@@ -147,7 +147,7 @@ pub async fn simulate(
     let actions = Arc::new(plan(parameters));
     // before the first is sent: who cannot be asked whether the outbox is empty need not be driven
     let http = reqwest::Client::new();
-    Scrape::of(&http, target.addresses.admin).await?;
+    Scrape::of(&http, &target.admins).await?;
     let mut journal = Journal::create(root, parameters, &actions)?;
     audience.tell(format_args!("journal: {}", journal.folder().display()));
 
@@ -206,7 +206,7 @@ async fn until_outbox_empty(http: &reqwest::Client, target: &Target) -> Result<(
     let mut ticks = interval(Duration::from_millis(250));
     loop {
         ticks.tick().await;
-        let waiting = match Scrape::of(http, target.addresses.admin).await {
+        let waiting = match Scrape::of(http, &target.admins).await {
             Ok(scrape) => scrape.sum(names::OUTBOX_ROWS, &[]),
             // killed a moment ago, it may be about to come back
             Err(error) if start.elapsed() > OUTBOX_PATIENCE => return Err(error),
@@ -221,8 +221,8 @@ async fn until_outbox_empty(http: &reqwest::Client, target: &Target) -> Result<(
             Some(_) => {}
             None => {
                 return Err(Error::Failed(format!(
-                    "the process at {} has no {}: the admin port must be that of the ingress",
-                    target.addresses.admin,
+                    "none of the processes at {:?} has {}: HEADWATER_ADMIN_ADDRESSES must name the ingress too",
+                    target.admins,
                     names::OUTBOX_ROWS
                 )));
             }

@@ -25,16 +25,9 @@ fn text(settings: &Settings, addresses: &Addresses, bootstrap: &str, embedded: b
     } else {
         String::new()
     };
-    let postgres = settings.database_url.is_some();
-    let users = if postgres { "PostgreSQL: DATABASE_URL" } else { "SQLite, in memory" };
-    let again = "the log is read from its start at the next: fraud then announces\nits verdicts again, under the same \
-                 event ids, by which their readers know them. Notifications go on at the group's\ncommit";
-    let forgotten = match (embedded, postgres) {
-        (true, false) => "Everything is forgotten at exit".to_owned(),
-        (true, true) => "Everything but the users is forgotten at exit, the log too".to_owned(),
-        (false, false) => format!("Everything but Kafka is forgotten at exit, and {again}"),
-        (false, true) => format!("Kafka and the users stay; documents are forgotten at exit, and {again}"),
-    };
+    let users = if settings.database_url.is_some() { "PostgreSQL: DATABASE_URL" } else { "SQLite, in memory" };
+    let documents = if settings.mongodb_uri.is_some() { "MongoDB: MONGODB_URI" } else { "in memory" };
+    let forgotten = forgotten(settings, embedded);
     format!(
         r#"
 Headwater is up. {forgotten}.
@@ -46,7 +39,7 @@ Headwater is up. {forgotten}.
   admin          {admin:<22} /metrics /healthz /readyz /instances
   kafka          {bootstrap:<22} {broker}
   users          {users}
-  documents      in memory
+  documents      {documents}
   notifications  {notifications}
 {retention}
 Three things to try:
@@ -64,6 +57,26 @@ Ctrl-C stops it.
 
 "#
     )
+}
+
+/// What is gone when the process is.
+fn forgotten(settings: &Settings, embedded: bool) -> String {
+    let kept = [
+        (!embedded, "the log"),
+        (settings.database_url.is_some(), "the users"),
+        (settings.mongodb_uri.is_some(), "the documents"),
+    ];
+    let kept: Vec<&str> = kept.into_iter().filter_map(|(stays, what)| stays.then_some(what)).collect();
+    let again = "the log is read from its start at the next: fraud then announces\nits verdicts again, under the same \
+                 event ids, by which their readers know them. Notifications go on at the group's\ncommit";
+    match kept[..] {
+        [] => "Everything is forgotten at exit".to_owned(),
+        ["the log", "the users", "the documents"] => "Nothing is forgotten at exit".to_owned(),
+        ["the log", ..] if settings.mongodb_uri.is_none() => {
+            format!("Everything but {} is forgotten at exit, and {again}", kept.join(" and "))
+        }
+        _ => format!("Everything but {} is forgotten at exit", kept.join(" and ")),
+    }
 }
 
 #[cfg(test)]
@@ -93,21 +106,30 @@ mod tests {
 
     #[test]
     fn what_is_forgotten_is_said_as_it_is() {
-        assert!(printed("127.0.0.1", true).contains("Everything is forgotten at exit."));
+        let secret = || Some(crate::settings::Secret::from("scheme://ada:hunter2@db".to_owned()));
+        #[rustfmt::skip]
+        let table = [
+            (true, false, false, "Everything is forgotten at exit."),
+            (true, true, false, "Everything but the users is forgotten at exit."),
+            (false, false, false, "Everything but the log is forgotten at exit, and the log is read from its start"),
+            (false, true, false, "Everything but the log and the users is forgotten at exit, and the log is read"),
+            (false, false, true, "Everything but the log and the documents is forgotten at exit."),
+            (false, true, true, "Nothing is forgotten at exit."),
+        ];
+        for (embedded, postgres, mongodb, told) in table {
+            let settings = Settings {
+                database_url: secret().filter(|_| postgres),
+                mongodb_uri: secret().filter(|_| mongodb),
+                ..Settings::default()
+            };
+            let text = printed_with(&settings, "127.0.0.1", embedded);
+            assert!(text.contains(told), "{told}\n{text}");
+            assert_eq!(text.contains("users          PostgreSQL: DATABASE_URL"), postgres, "{text}");
+            assert_eq!(text.contains("documents      MongoDB: MONGODB_URI"), mongodb, "{text}");
+            assert_eq!(text.contains("5 MiB"), embedded, "{text}");
+            assert!(!text.contains("hunter2"), "{text}");
+        }
         let with_kafka = printed("127.0.0.1", false);
-        assert!(with_kafka.contains("Everything but Kafka is forgotten at exit, and the log is read"));
         assert!(with_kafka.contains("under the same event ids") && with_kafka.contains("at the group's\ncommit."));
-        assert!(!with_kafka.contains("5 MiB"));
-    }
-
-    #[test]
-    fn what_is_really_in_postgres_is_said_and_the_secret_is_not() {
-        let url = Some(crate::settings::Secret::from("postgres://ada:hunter2@db".to_owned()));
-        let settings = Settings { database_url: url, ..Settings::default() };
-        let text = printed_with(&settings, "127.0.0.1", false);
-        assert!(text.contains("users          PostgreSQL: DATABASE_URL"), "{text}");
-        assert!(text.contains("Kafka and the users stay"), "{text}");
-        assert!(!text.contains("hunter2"));
-        assert!(printed_with(&settings, "127.0.0.1", true).contains("Everything but the users is forgotten at exit"));
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     Addresses, Change, Instances, admin,
-    services::{Services, Surroundings},
+    services::{Services, Surroundings, documents},
 };
 use crate::{
     Error, Role, Target,
@@ -63,11 +63,12 @@ impl Platform {
     }
 
     async fn begin(settings: Settings, roles: &[Role], count: fn(Role) -> u32, up: bool) -> Result<Self, Error> {
-        roles::refuse_databases(&settings)?;
+        roles::require_log_of_documents(&settings)?;
         let metrics = headwater_otel::init(&TelemetryConfig { log: settings.log.clone() })?;
         let ports = Ports::bind(&settings, roles).await?;
         let settings = Arc::new(settings);
 
+        let documents = documents(&settings, roles).await?;
         let (kafka, embedded) = match roles::kafka(&settings) {
             Some(kafka) => (kafka, None),
             None => {
@@ -88,7 +89,7 @@ impl Platform {
             readiness: readiness.clone(),
             rate_limit: settings.rate_limit.map(|RateLimit(per_second)| headwater_rpc::RateLimit::new(per_second)),
         };
-        let services = Services::open(around, roles).await?;
+        let services = Services::open(around, documents, roles).await?;
         for &role in roles {
             for number in 1..=count(role) {
                 let instance = if up { number.to_string() } else { settings.instance_name() };

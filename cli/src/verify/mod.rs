@@ -22,9 +22,11 @@ use std::{
     time::SystemTime,
 };
 
+use headwater_documents::Documents;
+use headwater_notification::ledger::MongoLedger;
 use headwater_otel::names;
 use headwater_proto::{
-    Millis, topics,
+    Millis,
     v1::{analytics_client::AnalyticsClient, fraud_client::FraudClient, user_actions_client::UserActionsClient},
 };
 use headwater_stream::reader::scan_topic;
@@ -42,9 +44,6 @@ use crate::{
 use expected::{Expected, Rules, expected};
 use letters::Letters;
 use log::Log;
-
-/// In seconds since the Unix epoch.
-const PROCESS_START: &str = "process_start_time_seconds";
 
 pub(crate) async fn run(settings: &Settings) -> Result<(), Error> {
     let record = Record::newest(Path::new(ROOT))?;
@@ -81,8 +80,8 @@ pub async fn verify(target: &Target, record: &Record, audience: Audience) -> Res
     let mut rows = log.rows(&expected, &straight);
 
     rows.extend(stores(target, &expected, timeout).await?);
-    let scrape = Scrape::of(&reqwest::Client::new(), target.addresses.admin).await?;
-    rows.extend(letters(target, record, &expected, &scrape)?);
+    let scrape = Scrape::of(&reqwest::Client::new(), &target.admins).await?;
+    rows.extend(letters(target, record, &expected, &scrape).await?);
     rows.extend(dead_letters(target).await?);
     rows.extend(counted(target, &expected, &scrape, records, first_at));
     Ok(Table(rows))
@@ -140,25 +139,37 @@ async fn stores(target: &Target, expected: &Expected, timeout: i64) -> Result<Ve
     Ok(rows)
 }
 
-fn letters(target: &Target, record: &Record, expected: &Expected, scrape: &Scrape) -> Result<Vec<Row>, Error> {
+async fn letters(target: &Target, record: &Record, expected: &Expected, scrape: &Scrape) -> Result<Vec<Row>, Error> {
     let Some(folder) = &target.notifications else {
         let note = "not compared: notifications go to a webhook".to_owned();
         return Ok(vec![Row { note, ..Row::new("notifications") }]);
     };
     // of this traffic: since it began, or since its platform did
     let began = millis(record.began_at);
-    let since = process_start(scrape).map_or(began, |start| start.min(began));
-    let possible = scrape.sum(names::NOTIFICATION_POSSIBLE_DUPLICATES, &[]).unwrap_or_default();
-    Ok(Letters::read(folder, since)?.rows(expected, possible as usize).into())
+    let since = scrape.starts().filter_map(|(_, start)| start).fold(began, Millis::min);
+    let possible = if target.ledger_in_mongodb {
+        taken_over(target, since).await?
+    } else {
+        scrape.sum(names::NOTIFICATION_POSSIBLE_DUPLICATES, &[]).unwrap_or_default() as u64
+    };
+    Ok(Letters::read(folder, since)?.rows(expected, usize::try_from(possible).unwrap_or(usize::MAX)).into())
+}
+
+/// How many letters may have been written twice. The ledger outlives the processes that counted them.
+async fn taken_over(target: &Target, since: Millis) -> Result<u64, Error> {
+    let Some(uri) = &target.mongodb_uri else {
+        let told = "the platform keeps its notification ledger in MongoDB: set MONGODB_URI here as it is set there";
+        return Err(Error::Usage(told.to_owned()));
+    };
+    let failed = |error| Error::service("the notification ledger", error);
+    let documents = Documents::open(uri.expose()).await.map_err(|error| Error::service("verify", error))?;
+    let ledger = MongoLedger::open(&documents).await.map_err(failed)?;
+    ledger.possible_duplicates(since).await.map_err(failed)
 }
 
 fn millis(at: SystemTime) -> Millis {
     let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Millis::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
-}
-
-fn process_start(scrape: &Scrape) -> Option<Millis> {
-    scrape.sum(PROCESS_START, &[]).map(|seconds| Millis::from_millis((seconds * 1_000.0) as i64))
 }
 
 async fn dead_letters(target: &Target) -> Result<Vec<Row>, Error> {
@@ -172,15 +183,19 @@ async fn dead_letters(target: &Target) -> Result<Vec<Row>, Error> {
     Ok(vec![row])
 }
 
-/// The process's numbers say something of the log only if it has read all of it: then it is as old as the log.
+/// The numbers say something of the log only if they are of all that was read of it: then each process is as old as the
+/// log, and each group counts in one of them.
 fn counted(target: &Target, expected: &Expected, scrape: &Scrape, records: i64, first_at: Option<i64>) -> Vec<Row> {
-    let start = process_start(scrape).map(Millis::as_millis);
-    let covers = start.zip(first_at).is_some_and(|(start, first)| start <= first);
-    let group = quiet::group_id(target, topics::FRAUD);
-    let has_consumers = scrape.sum(names::CONSUMER_OUTCOMES, &[(names::GROUP, &group)]).is_some();
-    if covers && has_consumers {
-        return accounting::rows(scrape, target, expected, records);
-    }
-    let note = "not compared: no process has counted all of it".to_owned();
-    vec![Row { note, ..Row::new("records ended") }]
+    let younger = |start: Option<Millis>| start.zip(first_at).is_none_or(|(start, first)| start.as_millis() > first);
+    let restarted = scrape.starts().find(|(_, start)| younger(*start));
+    let uncounted = quiet::GROUPS
+        .map(|group| quiet::group_id(target, group))
+        .into_iter()
+        .find(|group| scrape.sum(names::CONSUMER_OUTCOMES, &[(names::GROUP, group)]).is_none());
+    let reason = match (restarted, uncounted) {
+        (None, None) => return accounting::rows(scrape, target, expected, records),
+        (Some((admin, _)), _) => format!("the process at {admin} began after the log and has not counted all of it"),
+        (None, Some(group)) => format!("no process in HEADWATER_ADMIN_ADDRESSES counts for {group}"),
+    };
+    vec![Row { note: format!("not compared: {reason}"), ..Row::new("records ended") }]
 }

@@ -1,7 +1,7 @@
 //! Who was active when: memberships and the periods they count for. Pure: no Kafka, no store, no clock.
-use std::fmt;
+use std::{fmt, str::FromStr};
 
-use headwater_proto::{Day, Month, UserId};
+use headwater_proto::{Day, InvalidTimestamp, Month, UserId};
 
 use crate::event::{SEPARATOR, SessionEvent};
 
@@ -19,6 +19,15 @@ impl fmt::Display for Period {
             Self::Day(day) => day.fmt(f),
             Self::Month(month) => month.fmt(f),
         }
+    }
+}
+
+impl FromStr for Period {
+    type Err = InvalidTimestamp;
+
+    /// Reads what is shown.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self::Day).or_else(|_| text.parse().map(Self::Month))
     }
 }
 

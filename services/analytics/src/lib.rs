@@ -30,7 +30,7 @@ pub use handler::Handler;
 pub use metric::Metric;
 pub use revisions::Revision;
 pub use sessions::{End, Segment, Session, Timeout};
-pub use store::{MemoryStore, Store};
+pub use store::{MemoryStore, MongoStore, Store};
 
 use headwater_otel::Component;
 use headwater_proto::{

@@ -23,6 +23,24 @@ impl Metric {
         started.into_iter().chain(ended)
     }
 
+    /// The day whose segments it is counted from; none for what is counted from members.
+    pub const fn segments_of(&self) -> Option<Day> {
+        match *self {
+            Self::ActiveUsers(_) => None,
+            Self::SessionsStarted(day) | Self::SessionsEndedByLogout(day) => Some(day),
+        }
+    }
+
+    /// The other way round from [`Metric::name`] and [`Metric::period`].
+    pub fn named(name: &str, period: Period) -> Option<Self> {
+        let active = Self::ActiveUsers(period);
+        let of_day = match period {
+            Period::Day(day) => [active, Self::SessionsStarted(day), Self::SessionsEndedByLogout(day)],
+            Period::Month(_) => [active; 3],
+        };
+        of_day.into_iter().find(|metric| metric.name() == name)
+    }
+
     pub const fn name(self) -> &'static str {
         match self {
             Self::ActiveUsers(Period::Day(_)) => "daily_active_users",

@@ -29,7 +29,7 @@ pub use grpc::Api;
 pub use handler::{Arrival, FOREIGN_VERDICT, Handler, OWN_VERDICT};
 pub use profile::{Kept, KnownEmail, Match, Profile};
 pub use rules::{HORIZON, InvalidRules, Level, MAX_EVENTS, Pattern, Rule, Rules, Thresholds};
-pub use store::{MemoryStore, Store};
+pub use store::{MemoryStore, MongoStore, Store};
 
 use headwater_otel::Component;
 use headwater_proto::{

@@ -5,7 +5,7 @@
 //! that everybody believes delivered and nobody did.
 use std::{error::Error as _, future::Future, num::NonZeroU32, time::Duration};
 
-use headwater_otel::names;
+use headwater_otel::{Component, names};
 use headwater_proto::Millis;
 use headwater_stream::{
     Clock, Decoded, Delivery, EventHandler, Poison, Record, RetryPolicy, Unavailable, Verdict, decode_event, headers,
@@ -37,6 +37,8 @@ const LEDGER_AWAY: &str = "ledger_away";
 pub(crate) struct Handler<N, L, C> {
     pub(crate) channel: N,
     pub(crate) ledger: L,
+    /// Not ready while some record waits for the ledger: the consumer itself does not see that wait.
+    pub(crate) ledger_readiness: Component,
     pub(crate) clock: C,
     pub(crate) warning_threshold: NonZeroU32,
     pub(crate) fail_rate: FailRate,
@@ -142,9 +144,15 @@ impl<N: Channel, L: Ledger, C: Clock> Handler<N, L, C> {
     {
         for attempt in 1.. {
             let error = match operation().await {
-                Ok(answer) => return Some(answer),
+                Ok(answer) => {
+                    if attempt > 1 {
+                        self.ledger_readiness.ready();
+                    }
+                    return Some(answer);
+                }
                 Err(error) => error,
             };
+            self.ledger_readiness.not_ready(error.to_string());
             let pause = RetryPolicy::UNTIL_UP.wait(attempt, fastrand::f64())?;
             if self.complaints.due(self.clock.now()) {
                 warn!(dependency = error.dependency, cause = %error.source, ?pause, "unavailable; trying again");

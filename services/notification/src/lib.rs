@@ -60,16 +60,18 @@ pub async fn run<L: Ledger>(
     // what was told is no function of the log: on a broker that outlives the ledger the group's commit remembers it
     let positions = ledger.positions().filter(|_| consumer.kafka.is_embedded());
     let consumer = ConsumerConfig { group: topics::NOTIFICATION, role: ROLE, positions, ..consumer };
+    let ledger_readiness = readiness.part("ledger");
+    ledger_readiness.ready();
     match &rules.channel {
         CheckedChannel::File(folder) => {
             let channel = FileChannel::open(folder, &instance, SystemClock)
                 .map_err(|source| Error::File { folder: folder.clone(), source })?;
-            let handler = handler(channel, ledger, &rules, &shutdown);
+            let handler = handler(channel, ledger, ledger_readiness, &rules, &shutdown);
             run_events(consumer, handler, dead_letters, readiness, shutdown).await?;
         }
         CheckedChannel::Webhook(url) => {
             let channel = WebhookChannel::new(url.clone(), &instance, SystemClock).map_err(Error::Webhook)?;
-            let handler = handler(channel, ledger, &rules, &shutdown);
+            let handler = handler(channel, ledger, ledger_readiness, &rules, &shutdown);
             run_events(consumer, handler, dead_letters, readiness, shutdown).await?;
         }
     }
@@ -79,12 +81,14 @@ pub async fn run<L: Ledger>(
 fn handler<N: Channel, L: Ledger>(
     channel: N,
     ledger: L,
+    ledger_readiness: Component,
     rules: &Checked,
     shutdown: &CancellationToken,
 ) -> Arc<Handler<N, L, SystemClock>> {
     Arc::new(Handler {
         channel,
         ledger,
+        ledger_readiness,
         clock: SystemClock,
         warning_threshold: rules.warning_threshold,
         fail_rate: rules.fail_rate,

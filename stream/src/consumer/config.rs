@@ -44,6 +44,10 @@ pub struct ConsumerConfig {
     pub drain: Duration,
     /// How long what is in flight may take at shutdown.
     pub last_drain: Duration,
+    /// How long the broker may take after that for the last commit and for letting go of the client. Then the client is
+    /// left to end by itself, and the group notices by its silence. Longer than a heartbeat interval: while the group
+    /// rebalances a broker answers only when every member has heard of it.
+    pub parting: Duration,
 }
 
 impl ConsumerConfig {
@@ -67,6 +71,7 @@ impl ConsumerConfig {
             quiet: Duration::from_secs(5),
             drain: Duration::from_secs(10),
             last_drain: Duration::from_secs(20),
+            parting: Duration::from_secs(4),
         }
     }
 

@@ -1,11 +1,12 @@
 //! The consumer: records off the log, decoded on its thread, handed to a handler, finished or set aside, committed.
 //!
-//! [`poll_loop`] is the thread, with [`watch`] and [`mend`] for bad days; [`state`] what it knows, [`work`] what the two kinds of handler do differently
+//! [`poll_loop`] is the thread, with [`watch`] and [`mend`] for bad days and [`leave`] for the end; [`state`] what it knows, [`work`] what the two kinds of handler do differently
 //! ([`batch_work`], [`event_work`]), [`books`] how records end.
 mod batch_work;
 mod books;
 mod config;
 mod event_work;
+mod leave;
 mod mend;
 mod outcomes;
 mod poll_loop;

@@ -108,6 +108,11 @@ impl Outcomes {
         counter!(names::LOG_TRUNCATED_RECORDS, labels).increment(records.unsigned_abs());
     }
 
+    pub(crate) fn abandoned(&self) {
+        let labels = [Label::new(names::CLIENT, "consumer")];
+        counter!(names::CLIENT_ABANDONED, with(&self.labels, labels)).increment(1);
+    }
+
     pub(crate) fn rebuilt(&self, reason: &'static str) {
         let labels = [Label::new(names::CLIENT, "consumer"), Label::new(names::REASON, reason)];
         counter!(names::CLIENT_REBUILDS, with(&self.labels, labels)).increment(1);

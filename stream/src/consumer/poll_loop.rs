@@ -17,7 +17,7 @@
 //! broken client or log makes necessary.
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     thread,
     time::{Duration, Instant},
 };
@@ -30,14 +30,19 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 
 use super::{
     ConsumerConfig,
     state::{Standing, State},
     work::Work,
 };
-use crate::{Error, Record, rebalance::Context, truncation::Log, watchdog::Watchdog};
+use crate::{
+    Error, Record,
+    rebalance::{Context, lock},
+    truncation::Log,
+    watchdog::Watchdog,
+};
 
 /// Records per turn, at most: what is settled and due waits for no more than that.
 const BURST: usize = 1_000;
@@ -47,6 +52,8 @@ const IDLE: Duration = Duration::from_millis(50);
 const STORE_EVERY: Duration = Duration::from_millis(50);
 
 pub(crate) struct PollLoop<'a, W: Work> {
+    /// Outlives the client: the next one goes on with it.
+    pub(super) shared: Arc<Mutex<State<W>>>,
     pub(super) consumer: BaseConsumer<Context<W>>,
     pub(super) config: &'a ConsumerConfig,
     readiness: &'a Component,
@@ -62,10 +69,12 @@ pub(crate) struct PollLoop<'a, W: Work> {
 
 impl<'a, W: Work> PollLoop<'a, W> {
     pub(crate) fn open(state: State<W>, config: &'a ConsumerConfig, readiness: &'a Component) -> Result<Self, Error> {
-        let consumer = join(Arc::new(Mutex::new(state)), config)?;
+        let shared = Arc::new(Mutex::new(state));
+        let consumer = join(&shared, config)?;
         readiness.not_ready("joining the consumer group");
         let now = Instant::now();
         Ok(Self {
+            shared,
             consumer,
             config,
             readiness,
@@ -110,8 +119,8 @@ impl<'a, W: Work> PollLoop<'a, W> {
         Ok(())
     }
 
-    pub(super) fn state(&self) -> std::sync::MutexGuard<'_, State<W>> {
-        self.consumer.context().state()
+    pub(super) fn state(&self) -> MutexGuard<'_, State<W>> {
+        lock(&self.shared)
     }
 
     fn poll(&mut self) -> Polled {
@@ -234,34 +243,17 @@ impl<'a, W: Work> PollLoop<'a, W> {
         let until_due = due.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()));
         thread::park_timeout(until_due.min(IDLE));
     }
-
-    /// Finishes what is in flight if there is reason to, commits, and leaves. Dropping the client makes it leave the
-    /// group, which revokes what it has; by then nothing is waited for.
-    fn leave(self, finish: bool) {
-        let mut state = self.state();
-        let owned: Vec<i32> = state.books.ledger.partitions().collect();
-        state.withdraw(&owned);
-        if finish {
-            let left = state.drain(&owned, Instant::now() + self.config.last_drain);
-            info!(in_flight = left, "consumer stops");
-        }
-        state.close();
-        let ledger = &state.books.ledger;
-        let frontiers: Vec<(i32, i64)> =
-            owned.iter().filter_map(|&partition| Some((partition, ledger.frontier(partition)?))).collect();
-        drop(state);
-        let _ = self.consumer.context().commit(&self.consumer, &frontiers); // refused, it is tried again on leaving
-    }
 }
 
 /// A new client that joins the group and goes on with this state.
 pub(super) fn join<W: Work>(
-    state: Arc<Mutex<State<W>>>,
+    state: &Arc<Mutex<State<W>>>,
     config: &ConsumerConfig,
 ) -> Result<BaseConsumer<Context<W>>, Error> {
     let failed = |source| Error::Client { client: "consumer", source };
     let settings = config.kafka.consumer(&config.group_id(), &config.instance);
     let mut consumer = BaseConsumer::from_config_and_context(&settings, Context::new(state, config)).map_err(failed)?;
+    consumer.context().serves(&consumer);
     let this = thread::current();
     consumer.set_nonempty_callback(move || this.unpark());
     consumer.subscribe(&[config.group.topic.name]).map_err(failed)?;

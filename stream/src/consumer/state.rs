@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
     sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use headwater_proto::{Millis, topics};
@@ -35,8 +35,10 @@ pub(crate) struct State<W: Work> {
     /// Why the run is over.
     failed: Option<Error>,
     joined: bool,
-    /// Nothing more is waited for.
-    closing: bool,
+    /// Nothing more is waited for but the broker, and for it until then.
+    closing: Option<Instant>,
+    /// Who comes next begins where the group has committed, and not where a store in memory stands.
+    begins_at_commit: bool,
     /// Everything is paused, so that the client can be asked without giving: it has been left alone for too long, or
     /// the breaker is open.
     held: bool,
@@ -89,7 +91,8 @@ impl<W: Work> State<W> {
             messages,
             failed: None,
             joined: false,
-            closing: false,
+            closing: None,
+            begins_at_commit: config.positions.is_none(),
             held: false,
             paused: BTreeSet::new(),
             halted: BTreeMap::new(),
@@ -180,6 +183,14 @@ impl<W: Work> State<W> {
         left
     }
 
+    /// Counts what is finished there and not known to be committed.
+    pub(crate) fn count_uncommitted(&mut self, partitions: &[i32]) {
+        let uncommitted = partitions.iter().map(|&partition| self.books.ledger.uncommitted(partition)).sum::<usize>();
+        if self.begins_at_commit && uncommitted > 0 {
+            self.books.outcomes.possible_duplicates(uncommitted);
+        }
+    }
+
     /// Waits until nothing of these partitions is in flight, at most until the deadline; how many records are left.
     /// What cannot end before something that is down is up again is not waited for.
     pub(crate) fn drain(&mut self, partitions: &[i32], deadline: Instant) -> usize {
@@ -188,7 +199,7 @@ impl<W: Work> State<W> {
             let letters = self.books.letters(partitions);
             let worth_waiting_for = (if self.work.waits_for().is_some() { 0 } else { handled })
                 + (if self.books.dead_letters_down() { 0 } else { letters });
-            if worth_waiting_for == 0 || self.closing || self.failed.is_some() {
+            if worth_waiting_for == 0 || self.is_closing() || self.failed.is_some() {
                 return handled + letters;
             }
             match self.messages.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -326,9 +337,18 @@ impl<W: Work> State<W> {
         self.paused.clear();
     }
 
-    /// From here on nothing is waited for.
-    pub(crate) fn close(&mut self) {
-        self.closing = true;
+    /// From here on nothing is waited for but the broker, and that until the deadline.
+    pub(crate) fn close(&mut self, deadline: Instant) {
+        self.closing = Some(deadline);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    /// How long the broker may take for an answer that it usually has so much time for.
+    pub(crate) fn patience(&self, usual: Duration) -> Duration {
+        self.closing.map_or(usual, |deadline| deadline.saturating_duration_since(Instant::now()).min(usual))
     }
 
     pub(crate) fn take_failure(&mut self) -> Option<Error> {

@@ -1,10 +1,11 @@
 //! A client that gets nowhere is replaced; what is known of its records stays.
-use std::{thread, time::Instant};
+use std::time::Instant;
 
 use rdkafka::consumer::Consumer as _;
 use tracing::{error, info, warn};
 
 use super::{
+    leave::end,
     poll_loop::{PollLoop, join},
     work::Work,
 };
@@ -55,16 +56,16 @@ impl<W: Work> PollLoop<'_, W> {
         let frontiers: Vec<(i32, i64)> =
             owned.iter().filter_map(|&partition| Some((partition, ledger.frontier(partition)?))).collect();
         context.store(&self.consumer, &frontiers);
+        state.count_uncommitted(&owned);
         state.revoke(&owned);
         state.rejoin();
         state.books.outcomes.rebuilt(stall.reason());
         drop(state);
         context.retire();
-        let consumer = join(context.shared(), self.config)?;
+        let consumer = join(&self.shared, self.config)?;
         let old = std::mem::replace(&mut self.consumer, consumer);
         (self.failed, self.astray) = (None, None);
         info!(group = self.config.group_id(), partitions = ?owned, in_flight = left, "the old client is let go");
-        let dropping = thread::Builder::new().name("consumer drop".to_owned()).spawn(move || drop(old));
-        dropping.map(drop).map_err(Error::Thread)
+        end(old).map(drop)
     }
 }

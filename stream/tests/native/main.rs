@@ -1,4 +1,5 @@
-//! The stream on a real Kafka, which is killed and frozen under load. Each test has a topic and a group of its own.
+//! The stream on a real Kafka, which is killed and frozen under load. Each test has a topic and a group of its own; those
+//! that harm the broker have it for themselves, the others run side by side.
 //!
 //! `HEADWATER_TEST_KAFKA` is the broker of the stack that `deploy/native/stack` handles, in the folder that
 //! `HEADWATER_NATIVE_DIR` names.
@@ -21,18 +22,28 @@ use headwater_otel::{Readiness, names};
 use headwater_proto::topics::{ALL, Group, Topic, USER_EVENTS};
 use headwater_stream::{
     BatchHandler, ConsumerConfig, Decoded, Delivery, Error, KafkaConfig, Outcome, Patience, Poison, Producer, Record,
-    Unavailable, apply_topics, run_batches,
+    Unavailable, apply_topics, groups::describe, run_batches,
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use tokio::task::JoinHandle;
+use tokio::{
+    sync::RwLock,
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval},
+};
 use tokio_util::sync::CancellationToken;
 
 const STACK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/native/stack");
 const BROKERS: &str = "HEADWATER_TEST_KAFKA";
 /// A rebalance on a real broker takes a session, and a broker's start some seconds.
 const DEADLINE: Duration = Duration::from_secs(90);
-/// What the tests do to the one broker, they do one after the other.
-static BROKER: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+/// An idle member, whatever became of its broker (SPEC.md).
+const STOP: Duration = Duration::from_secs(5);
+/// The shortest that a broker allows unless it is told otherwise.
+const SESSION: Duration = Duration::from_secs(6);
+/// So soon a member hears that others come and go.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+/// Written by who harms the one broker, read by who needs it whole.
+static BROKER: RwLock<()> = RwLock::const_new(());
 
 fn brokers() -> String {
     std::env::var(BROKERS).unwrap_or_else(|_| {
@@ -67,13 +78,15 @@ async fn stack(verb: &'static str) {
 
 async fn eventually<S: std::fmt::Debug>(what: &str, mut seen: impl AsyncFnMut() -> S, holds: impl Fn(&S) -> bool) -> S {
     let start = Instant::now();
+    let mut ticks = interval(Duration::from_millis(50));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        ticks.tick().await;
         let now = seen().await;
         if holds(&now) {
             return now;
         }
         assert!(start.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}, last seen {now:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -99,14 +112,22 @@ struct Stage {
 
 impl Stage {
     async fn open() -> Self {
+        Self::with_partitions(USER_EVENTS.partitions).await
+    }
+
+    async fn with_partitions(partitions: i32) -> Self {
         static ONE: AtomicU32 = AtomicU32::new(0);
         metrics();
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
         let name = format!("native.{now}.{}.{}", std::process::id(), ONE.fetch_add(1, Ordering::Relaxed));
-        let stage = Self::of(brokers(), &name);
+        let mut stage = Self::of(brokers(), &name);
+        stage.group.topic.partitions = partitions;
         stack("up").await;
         apply_topics(&stage.kafka, ALL).await.unwrap();
         apply_topics(&stage.kafka, &[stage.group.topic, stage.group.dead_letters]).await.unwrap();
+        // what a broker has made it may for a moment not yet know
+        let unknown = async || describe(&stage.kafka, stage.group.id, stage.group.topic.name).await.err();
+        eventually("the topic is known", unknown, Option::is_none).await;
         stage
     }
 
@@ -116,7 +137,9 @@ impl Stage {
         let topic = Topic { name: leak(name.to_owned()), ..USER_EVENTS };
         let dead_letters = Topic { name: leak(format!("{name}.dlq")), partitions: 3, ..USER_EVENTS };
         let group = Group { id: leak(format!("{name}-group")), topic, dead_letters };
-        Self { kafka: KafkaConfig::new(brokers), group, readiness: Readiness::default() }
+        let (session_timeout, heartbeat_interval) = (SESSION, HEARTBEAT);
+        let kafka = KafkaConfig { session_timeout, heartbeat_interval, ..KafkaConfig::new(brokers) };
+        Self { kafka, group, readiness: Readiness::default() }
     }
 
     fn member(&self, instance: &str, log: &Log) -> Member {
@@ -147,7 +170,9 @@ impl Member {
     async fn stop(self) {
         assert!(!self.run.is_finished(), "it ended by itself: {:?}", self.run.await);
         self.stop.cancel();
+        let told = Instant::now();
         tokio::time::timeout(DEADLINE, self.run).await.expect("the run ends in time").unwrap().unwrap();
+        assert!(told.elapsed() < STOP, "an idle member took {:?} to stop", told.elapsed());
     }
 }
 

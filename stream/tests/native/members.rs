@@ -3,8 +3,6 @@ use std::{
     process::{Child, Stdio},
 };
 
-use headwater_stream::groups::describe;
-
 use super::*;
 use crate::load::Load;
 
@@ -20,9 +18,9 @@ async fn member_of_another_process() {
     metrics();
     let (stage, log) = (Stage::of(brokers(), &topic), Log::default());
     let _member = stage.member(&instance, &log);
-    let mut said = 0;
+    let (mut said, mut ticks) = (0, interval(Duration::from_millis(20)));
     loop {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        ticks.tick().await;
         let all = log.all();
         for item in &all[said..] {
             println!("did {item}");
@@ -82,7 +80,7 @@ fn share(instances: &[&str], partitions: usize) -> Vec<(String, usize)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_partitions_of_a_killed_process_move_to_the_others_and_show_there() {
-    let _alone = BROKER.lock().await;
+    let _whole = BROKER.read().await;
     let (stage, log) = (Stage::open().await, Log::default());
     let [one, two, three] = ["1", "2", "3"].map(|instance| Process::start(&stage, instance, &log));
     eventually("a third each", async || members(&stage).await, |seen| *seen == share(&["1", "2", "3"], 4)).await;
@@ -105,4 +103,21 @@ async fn the_partitions_of_a_killed_process_move_to_the_others_and_show_there() 
     // what the killed one did and did not say is done again by others: nothing is missing
     eventually("everything is done", async || log.distinct(), |distinct| *distinct == total).await;
     eprintln!("one of three killed, one added: {total} records, {} twice", log.all().len() - total);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_owns_nothing_leaves_when_it_stops_and_keeps_nobody_waiting() {
+    let _whole = BROKER.read().await;
+    let (stage, log) = (Stage::with_partitions(1).await, Log::default());
+    let first = stage.member("1", &log);
+    eventually("it has the one partition", async || owned(&stage, "1"), |owned| *owned == 1.0).await;
+    let second = stage.member("2", &log);
+    let both = async || members(&stage).await.len();
+    eventually("both are members", both, |members| *members == 2).await;
+    stage.ready().await;
+    let stopped = Instant::now();
+    second.stop().await;
+    eventually("the other is alone", both, |members| *members == 1).await;
+    assert!(stopped.elapsed() < SESSION, "it was waited for until its session ended: {:?}", stopped.elapsed());
+    first.stop().await;
 }

@@ -67,7 +67,7 @@ async fn stops_until_told(stage: &Stage, log: &Log, why: &str, after: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_that_were_deleted_unread_are_counted_and_stop_their_partition() {
-    let _alone = BROKER.lock().await;
+    let _whole = BROKER.read().await;
     let (stage, log) = read_two().await;
     write(&stage, &["lost 1", "lost 2", "lost 3", "kept"]).await;
     let (admin, options) = admin();
@@ -81,7 +81,7 @@ async fn records_that_were_deleted_unread_are_counted_and_stop_their_partition()
 /// The broker forgets a group's offsets with the topic; a store that knows where it stands does not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_made_anew_is_noticed_by_its_lower_offsets() {
-    let _alone = BROKER.lock().await;
+    let _whole = BROKER.read().await;
     let (stage, log, positions) = (Stage::open().await, Log::default(), Positions::new());
     write(&stage, &["a", "b"]).await;
     let member = stage.member_that("1", &log, |config| config.positions = Some(positions.clone()));

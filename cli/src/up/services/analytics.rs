@@ -1,10 +1,11 @@
 use std::sync::Arc;
 
-use headwater_analytics::{Api, Config, MemoryStore, mount, run};
+use headwater_analytics::{Api, Config, MemoryStore, MongoStore, Store, mount, run};
+use headwater_documents::Documents;
 use headwater_proto::topics;
 use headwater_stream::SystemClock;
 
-use super::{Surroundings, together};
+use super::{Surroundings, refused, together};
 use crate::{
     Error, Role,
     ports::Port,
@@ -12,31 +13,59 @@ use crate::{
 };
 
 #[derive(Clone)]
-pub(crate) struct Analytics {
-    config: Config,
-    store: MemoryStore,
-    api: Api<MemoryStore>,
+pub(crate) enum Analytics {
+    Memory(Service<MemoryStore>),
+    Mongo(Service<MongoStore>),
 }
 
 impl Analytics {
-    pub(crate) fn open(around: &Surroundings) -> Result<Self, Error> {
+    pub(crate) async fn open(around: &Surroundings, documents: Option<&Documents>) -> Result<Self, Error> {
         let config = Config { session_timeout: around.settings.session_timeout };
         config.validate().map_err(|problem| Error::Usage(format!("SESSION_TIMEOUT: {problem}")))?;
-        let store = MemoryStore::default();
+        match documents {
+            Some(documents) => {
+                let store = MongoStore::open(documents).await.map_err(refused("analytics"))?;
+                Service::new(config, store).map(Self::Mongo)
+            }
+            None => Service::new(config, MemoryStore::default()).map(Self::Memory),
+        }
+    }
+
+    pub(crate) fn mount(&self, services: headwater_rpc::Services) -> headwater_rpc::Services {
+        match self {
+            Self::Memory(service) => mount(services, service.api.clone()),
+            Self::Mongo(service) => mount(services, service.api.clone()),
+        }
+    }
+
+    pub(crate) fn birth(self, around: Surroundings, instance: String, port: Arc<Port>) -> Birth {
+        match self {
+            Self::Memory(service) => service.birth(around, instance, port),
+            Self::Mongo(service) => service.birth(around, instance, port),
+        }
+    }
+}
+
+/// Over one kind of store.
+#[derive(Clone)]
+pub(crate) struct Service<S> {
+    config: Config,
+    store: S,
+    api: Api<S>,
+}
+
+impl<S: Store> Service<S> {
+    fn new(config: Config, store: S) -> Result<Self, Error> {
         let api = Api::new(&config, store.clone(), Arc::new(SystemClock));
         Ok(Self { config, store, api: api.map_err(|error| Error::service("analytics", error))? })
     }
 
-    pub(crate) fn mount(&self, services: headwater_rpc::Services) -> headwater_rpc::Services {
-        mount(services, self.api.clone())
-    }
-
-    pub(crate) fn birth(self, around: Surroundings, instance: String, port: Arc<Port>) -> Birth {
+    fn birth(self, around: Surroundings, instance: String, port: Arc<Port>) -> Birth {
         Box::new(move |component, stop| -> Life {
             let (this, around, port) = (self.clone(), around.clone(), port.clone());
             let consumer = around.consumer(topics::ANALYTICS, Role::Analytics, &instance);
             Box::pin(async move {
-                let services = this.mount(headwater_rpc::Services::new());
+                let services = mount(headwater_rpc::Services::new(), this.api);
                 let serve = around.serve(Role::Analytics, &port, services, stop.clone());
                 let consume = async {
                     let ran = run(&this.config, this.store, consumer, around.producer.clone(), component, stop.clone());

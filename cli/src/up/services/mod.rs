@@ -8,6 +8,7 @@ mod notification;
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use futures::future::join_all;
+use headwater_documents::{Documents, OpenError};
 use headwater_otel::Readiness;
 use headwater_proto::topics::Group;
 use headwater_rpc::ServerConfig;
@@ -43,12 +44,18 @@ pub(crate) struct Services {
 
 impl Services {
     /// Opens the stores. Every configuration is checked here, before anything runs.
-    pub(crate) async fn open(around: Surroundings, roles: &[Role]) -> Result<Self, Error> {
+    pub(crate) async fn open(
+        around: Surroundings,
+        documents: Option<Documents>,
+        roles: &[Role],
+    ) -> Result<Self, Error> {
+        // the store of a role that does not run here is nobody's business
+        let of = |role| documents.as_ref().filter(|_| roles.contains(&role));
         Ok(Self {
             ingress: ingress::Ingress::open(&around, roles.contains(&Role::Ingress)).await?,
-            analytics: analytics::Analytics::open(&around)?,
-            fraud: fraud::Fraud::open(&around)?,
-            notification: notification::Notification::open(&around)?,
+            analytics: analytics::Analytics::open(&around, of(Role::Analytics)).await?,
+            fraud: fraud::Fraud::open(&around, of(Role::Fraud)).await?,
+            notification: notification::Notification::open(&around, of(Role::Notification)).await?,
             around,
         })
     }
@@ -81,6 +88,25 @@ impl Services {
             }
             services
         })
+    }
+}
+
+/// The configured document store, which all roles of this process share; `None`: each keeps its own in memory.
+pub(crate) async fn documents(settings: &Settings, roles: &[Role]) -> Result<Option<Documents>, Error> {
+    let keeps = roles.iter().any(|role| *role != Role::Ingress);
+    let Some(uri) = settings.mongodb_uri.as_ref().filter(|_| keeps) else { return Ok(None) };
+    match Documents::open(uri.expose()).await {
+        Ok(documents) => Ok(Some(documents)),
+        Err(error @ OpenError::Uri) => Err(Error::Usage(error.to_string())),
+        Err(error @ OpenError::Unreachable { .. }) => Err(Error::service("the start", error)),
+    }
+}
+
+/// Why the documents of `who` cannot be used, although their server answers.
+fn refused(who: &'static str) -> impl Fn(headwater_documents::Error) -> Error {
+    move |error| match error {
+        headwater_documents::Error::Unavailable { .. } => Error::unreachable(format!("the documents of {who}"), error),
+        headwater_documents::Error::Refused { .. } => Error::service(format!("the documents of {who}"), error),
     }
 }
 

@@ -1,7 +1,12 @@
-use headwater_notification::{ChannelConfig, Config, ledger::MemoryLedger, run};
+use headwater_documents::Documents;
+use headwater_notification::{
+    ChannelConfig, Config,
+    ledger::{Ledger, MemoryLedger, MongoLedger},
+    run,
+};
 use headwater_proto::topics;
 
-use super::Surroundings;
+use super::{Surroundings, refused};
 use crate::{
     Error, Role,
     settings::Settings,
@@ -11,26 +16,43 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Notification {
     config: Config,
-    ledger: MemoryLedger,
+    ledger: Shared,
+}
+
+#[derive(Clone)]
+enum Shared {
+    Memory(MemoryLedger),
+    Mongo(MongoLedger),
 }
 
 impl Notification {
-    pub(crate) fn open(around: &Surroundings) -> Result<Self, Error> {
+    pub(crate) async fn open(around: &Surroundings, documents: Option<&Documents>) -> Result<Self, Error> {
         let config = config(&around.settings);
         config.validate().map_err(Error::Usage)?;
-        Ok(Self { config, ledger: MemoryLedger::new() })
+        let ledger = match documents {
+            Some(documents) => Shared::Mongo(MongoLedger::open(documents).await.map_err(refused("notification"))?),
+            None => Shared::Memory(MemoryLedger::new()),
+        };
+        Ok(Self { config, ledger })
     }
 
     pub(crate) fn birth(self, around: Surroundings, instance: String) -> Birth {
-        Box::new(move |component, stop| -> Life {
-            let (config, ledger, producer) = (self.config.clone(), self.ledger.clone(), around.producer.clone());
-            let consumer = around.consumer(topics::NOTIFICATION, Role::Notification, &instance);
-            Box::pin(async move {
-                let ran = run(&config, ledger, consumer, producer, component, stop).await;
-                ran.map_err(|error| Error::service("notification", error))
-            })
-        })
+        match self.ledger {
+            Shared::Memory(ledger) => birth(self.config, ledger, around, instance),
+            Shared::Mongo(ledger) => birth(self.config, ledger, around, instance),
+        }
     }
+}
+
+fn birth<L: Ledger>(config: Config, ledger: L, around: Surroundings, instance: String) -> Birth {
+    Box::new(move |component, stop| -> Life {
+        let (config, ledger, producer) = (config.clone(), ledger.clone(), around.producer.clone());
+        let consumer = around.consumer(topics::NOTIFICATION, Role::Notification, &instance);
+        Box::pin(async move {
+            let ran = run(&config, ledger, consumer, producer, component, stop).await;
+            ran.map_err(|error| Error::service("notification", error))
+        })
+    })
 }
 
 fn config(settings: &Settings) -> Config {

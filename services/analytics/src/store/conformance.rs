@@ -22,6 +22,7 @@ pub async fn suite<S: Store>(fresh: impl AsyncFn() -> S) {
     the_newest_day_only_moves_forward(fresh().await).await;
     only_the_absent_members_are_told(fresh().await).await;
     a_session_is_written_only_over_the_version_it_was_made_from(fresh().await).await;
+    every_version_of_a_session_is_read_as_it_was_written(fresh().await).await;
     a_segment_is_found_by_the_day_it_starts_on(fresh().await).await;
     only_segments_with_a_login_stand_in_the_session_figures(fresh().await).await;
     a_user_is_seen_once_anything_is_stored(fresh().await).await;
@@ -127,11 +128,11 @@ async fn a_recount_takes_back_only_the_mark_it_saw(store: impl Store) {
     let seen = store.stale().await.unwrap();
     assert_eq!(seen.iter().map(|stale| stale.period).collect::<Vec<_>>(), [period]);
     store.add_members(&[member("bob", period)]).await.unwrap();
-    store.recount(seen[0]).await.unwrap();
+    store.recount(seen[0].clone()).await.unwrap();
     assert_eq!(store.stale().await.unwrap().len(), 1, "bob's mark stands");
     recount::round(&store).await.unwrap();
     assert_eq!(store.stale().await.unwrap(), []);
-    store.recount(seen[0]).await.unwrap();
+    store.recount(seen[0].clone()).await.unwrap();
     assert_eq!(active_users(&store, &[period]).await, [2]);
 }
 
@@ -179,6 +180,29 @@ async fn a_session_is_written_only_over_the_version_it_was_made_from(store: impl
 
     assert_eq!(store.put_sessions(vec![write(1, &late)]).await.unwrap(), []);
     assert_eq!(stored().await, [late, other]);
+}
+
+async fn every_version_of_a_session_is_read_as_it_was_written(store: impl Store) {
+    let starts = ["2026-01-12T10:00:00Z", "2026-01-12T12:00:00Z", "2026-01-13T10:00:00Z", "2026-01-14T10:00:00Z"];
+    let mut versions: Vec<Session> = [&starts[..1], &starts[..1], &starts[..2], &starts[..4], &starts[1..3], &starts]
+        .into_iter()
+        .zip(1..)
+        .map(|(starts, n)| session(key("ann", "s"), n, starts))
+        .collect();
+    versions[1].segments[0].last_activity_at = millis("2026-01-12T10:05:00Z");
+    versions[2].segments[0].events = u32::MAX;
+    versions[3].segments[1].logged_out = true;
+    for version in versions {
+        let replaces = version.n - 1;
+        assert_eq!(store.put_sessions(vec![SessionWrite { replaces, session: version.clone() }]).await.unwrap(), []);
+        assert_eq!(store.sessions_of(&version.key.user_id).await.unwrap(), Some(vec![version.clone()]));
+        for day in ["2026-01-12", "2026-01-13", "2026-01-14"].map(day) {
+            let mut found = store.segments_started_on(day).await.unwrap();
+            found.sort_by_key(|segment| segment.started_at);
+            let expected = version.segments.iter().filter(|segment| segment.started_at.day() == day).copied();
+            assert_eq!(found, expected.collect::<Vec<_>>(), "on {day}, version {}", version.n);
+        }
+    }
 }
 
 async fn a_segment_is_found_by_the_day_it_starts_on(store: impl Store) {

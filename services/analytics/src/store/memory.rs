@@ -185,14 +185,14 @@ impl Store for MemoryStore {
 
     async fn stale(&self) -> Answer<Vec<Stale>> {
         let collections = self.lock();
-        let stale = |(&period, activity): (_, &Activity)| Some(Stale { period, mark: activity.stale? });
+        let stale = |(&period, activity): (_, &Activity)| Some(Stale { period, marks: vec![activity.stale?] });
         Ok(collections.activity.iter().filter_map(stale).collect())
     }
 
     async fn recount(&self, stale: Stale) -> Answer<()> {
         if let Some(activity) = self.lock().activity.get_mut(&stale.period) {
             activity.counted = activity.counted.max(activity.members.len() as u64);
-            activity.stale.take_if(|mark| *mark == stale.mark);
+            activity.stale.take_if(|mark| stale.marks.contains(mark));
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! between, the log delivers the batch again, the events are known, and what is missing is derived then: so each
 //! operation promises only to be complete when it returns `Ok`, and a failed one may have done any part of its work.
 mod memory;
+mod mongo;
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -24,6 +25,7 @@ use crate::{
 };
 
 pub use memory::MemoryStore;
+pub use mongo::MongoStore;
 
 type Answer<T> = Result<T, StoreError>;
 
@@ -36,11 +38,11 @@ pub struct SessionWrite {
 }
 
 /// A period whose stored count may be too low.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stale {
     pub period: Period,
-    /// Drawn anew by every write that marks the period: a recount takes back only the mark it saw.
-    pub mark: u64,
+    /// Every write that marks the period draws a new one: a recount takes back only the marks that stood before it.
+    pub marks: Vec<u64>,
 }
 
 /// A handle on the collections. Clones share them. Each slice names a document at most once.
@@ -77,11 +79,11 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Inserts each revision whose id is not stored yet.
     fn insert_revisions(&self, revisions: Vec<Revision>) -> impl Future<Output = Answer<()>> + Send;
 
-    /// The periods that wait for a recount.
+    /// The periods that wait for a recount, each once.
     fn stale(&self) -> impl Future<Output = Answer<Vec<Stale>>> + Send;
 
     /// Counts the members of the period, raises the stored count to it (never lowers: members only come), and takes
-    /// back the mark if no write has drawn another since.
+    /// back those marks; a mark that another write has drawn since stands.
     fn recount(&self, stale: Stale) -> impl Future<Output = Answer<()>> + Send;
 
     /// What each metric stands at, in their order; active users of a stale period are counted on the spot.

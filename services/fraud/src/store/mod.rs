@@ -4,6 +4,7 @@
 //! Findings go in first, the profile after them: after a crash in between, the log delivers the same records again,
 //! the fold gives the same findings, and those that are stored stay as they are.
 mod memory;
+mod mongo;
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -20,6 +21,7 @@ use crate::{
 };
 
 pub use memory::MemoryStore;
+pub use mongo::MongoStore;
 
 type Answer<T> = Result<T, StoreError>;
 

@@ -4,6 +4,7 @@ use crate::{
     ledger::{LEASE, MemoryLedger},
     testing::{TokioClock, notification},
 };
+use headwater_otel::Readiness;
 use headwater_proto::{EventType, SCHEMA_VERSION, Timestamp, UserId, v1::EventEnvelope, v1::Payload};
 use headwater_stream::{Headers, Position};
 use std::sync::{
@@ -85,9 +86,20 @@ impl Ledger for Flaky {
 }
 
 fn handler<L: Ledger>(channel: &Recorder, ledger: &L) -> Handler<Recorder, L, TokioClock> {
+    handler_seen_by(&Readiness::default(), channel, ledger)
+}
+
+fn handler_seen_by<L: Ledger>(
+    readiness: &Readiness,
+    channel: &Recorder,
+    ledger: &L,
+) -> Handler<Recorder, L, TokioClock> {
+    let ledger_readiness = readiness.component("notification-1-ledger");
+    ledger_readiness.ready();
     Handler {
         channel: channel.clone(),
         ledger: ledger.clone(),
+        ledger_readiness,
         clock: TokioClock::start(),
         warning_threshold: NonZeroU32::MIN,
         fail_rate: FailRate::new(0.0).unwrap(),
@@ -218,7 +230,14 @@ async fn a_hanging_channel_is_given_up_long_before_the_lease_ends() {
 async fn a_ledger_that_is_away_is_waited_for_and_costs_no_attempt() {
     let channel = Recorder::default();
     let ledger = Flaky { ledger: MemoryLedger::new(), failures_left: Arc::new(AtomicUsize::new(20)) };
-    assert_eq!(handler(&channel, &ledger).handle(&attempt(1, 1)).await, Verdict::Done);
+    let readiness = Readiness::default();
+    let handler = handler_seen_by(&readiness, &channel, &ledger);
+    let delivery = attempt(1, 1);
+    let mut handled = tokio_test::task::spawn(handler.handle(&delivery));
+    assert!(handled.poll().is_pending());
+    assert_eq!(readiness.waiting().len(), 1, "it shows that somebody waits");
+    assert_eq!(handled.await, Verdict::Done);
+    assert!(readiness.waiting().is_empty());
     assert_eq!(channel.delivered(), 1);
 }
 

@@ -4,6 +4,7 @@
 //! leaves a claim behind; when its lease has ended another takes it over, not knowing whether the user was told:
 //! that delivery is a possible duplicate. So nothing is lost, and what may repeat is known.
 mod memory;
+mod mongo;
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -16,6 +17,7 @@ use headwater_stream::{Positions, Unavailable};
 use crate::decide::Key;
 
 pub use memory::MemoryLedger;
+pub use mongo::MongoLedger;
 
 /// How long a claim keeps the others away. Far longer than a delivery may take
 /// ([`DELIVERY_TIMEOUT`](crate::channel::DELIVERY_TIMEOUT)), so that clocks may differ by the rest.

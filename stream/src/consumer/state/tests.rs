@@ -150,7 +150,7 @@ async fn a_drain_takes_in_completions_until_nothing_is_left_or_the_deadline() {
     assert_eq!(bench.state.drain(&[0], Instant::now() + std::time::Duration::from_secs(20)), 0);
     assert_eq!(bench.state.books.ledger.frontier(0), Some(1));
     bench.receive(0, 1, b"ann", b"");
-    bench.state.close();
+    bench.state.close(Instant::now());
     assert_eq!(bench.state.drain(&[0], Instant::now() + std::time::Duration::from_secs(20)), 1, "closing waits");
 }
 

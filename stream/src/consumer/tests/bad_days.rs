@@ -161,6 +161,37 @@ async fn a_broker_that_is_away_for_long_ends_nothing_and_new_clients_find_it_aga
     member.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_told_to_stop_while_its_broker_is_away_ends_in_time_and_counts_what_may_come_again() {
+    // as long as it may, and too short for the client to see by itself that its commit goes nowhere
+    for parting in [None, Some(Duration::from_millis(300))] {
+        let mut stage = Stage::new();
+        stage.kafka.auto_commit = Duration::from_secs(3_600); // so that nothing but the end commits
+        let handler = Recorder::default();
+        stage.write(&[(0, "ann", "a0"), (0, "ann", "a1"), (7, "bob", "b0")]).await;
+        let mut config = stage.config("1");
+        config.parting = parting.unwrap_or(config.parting);
+        let member = stage.batches(config, handler.clone());
+        let done = || total(stage.ended("done"));
+        eventually("all are done", done, |done| *done == 3).await;
+        stage.broker.go_down();
+        let told = Instant::now();
+        member.stop().await;
+        assert!(told.elapsed() < Duration::from_secs(5), "it ended only after {:?}", told.elapsed());
+        let hand_overs = stage.counted(names::CONSUMER_HAND_OVERS, &[]);
+        assert!(!hand_overs.contains_key("clean") && total(hand_overs.clone()) == 1, "{hand_overs:?}");
+        let abandoned = total(stage.counted(names::CLIENT_ABANDONED, &[]));
+        assert!(parting.is_none() || abandoned == 1, "{abandoned} were left to end by themselves");
+        assert_eq!(total(stage.counted(names::CONSUMER_POSSIBLE_DUPLICATES, &[])), 3);
+
+        // and so they do, once the broker is back
+        stage.broker.come_back();
+        let member = stage.batches(stage.config("2"), handler.clone());
+        eventually("they come again", || handler.log.len(), |len| *len == 6).await;
+        member.stop().await;
+    }
+}
+
 /// Takes connections and answers nothing.
 fn mute_broker() -> (std::net::TcpListener, KafkaConfig) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

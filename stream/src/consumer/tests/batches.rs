@@ -66,16 +66,27 @@ async fn a_store_that_is_down_does_not_keep_a_stop_waiting() {
 async fn a_handler_slower_than_the_poll_interval_keeps_its_partitions() {
     let mut stage = Stage::new();
     stage.kafka.max_poll_interval = Duration::from_secs(2);
-    let handler = Recorder { takes: Duration::from_millis(3_500), ..Recorder::default() };
+    let turns = Arc::new(Semaphore::new(0));
+    let handler = Recorder { turns: Some(turns.clone()), ..Recorder::default() };
     let mut config = stage.config("1");
     (config.batch_records, config.quiet) = (10, Duration::from_millis(500));
     let values: Vec<String> = (0..60).map(|n| format!("{n:02}")).collect();
     let records: Vec<_> = values.iter().map(|value| (0, "ann", value.as_str())).collect();
     stage.write(&records).await;
     let member = stage.batches(config, handler.clone());
-    eventually("three slow batches", || handler.log.len(), |len| *len >= 30).await;
-    assert_eq!(*handler.revoked.lock().unwrap(), [0; 0], "it was put out of the group");
+    stage.ready().await;
+    for batch in 1..=3 {
+        let began = Instant::now();
+        let mut ticks = interval(Duration::from_millis(100));
+        while began.elapsed() < stage.kafka.max_poll_interval * 7 / 4 {
+            ticks.tick().await;
+            assert_eq!(*handler.revoked.lock().unwrap(), [0; 0], "it was put out of the group");
+        }
+        turns.add_permits(1);
+        eventually("a slow batch", || handler.log.len(), |len| *len == batch * 10).await;
+    }
     assert_eq!(handler.log.items(), values[..handler.log.len()], "records were lost, reordered or repeated");
+    turns.add_permits(values.len());
     member.stop().await;
 }
 

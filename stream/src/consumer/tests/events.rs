@@ -1,3 +1,5 @@
+use tokio::sync::Barrier;
+
 use super::*;
 use crate::RetryPolicy;
 
@@ -47,44 +49,39 @@ async fn a_failing_key_waits_alone_and_keeps_its_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn records_of_one_key_are_handled_one_at_a_time_and_in_order_while_keys_run_together() {
     let stage = Stage::new();
-    let busy = Arc::new(Mutex::new(BTreeMap::<String, u32>::new()));
-    struct Slow(Log, Arc<Mutex<BTreeMap<String, u32>>>, Arc<Mutex<usize>>);
-    impl EventHandler for Slow {
+    struct Together {
+        log: Log,
+        busy: Mutex<std::collections::BTreeSet<String>>,
+        /// Nobody goes on before a record of each key is in hand.
+        all: Barrier,
+    }
+    impl EventHandler for Together {
         type Item = String;
         fn decode(&self, record: &Record<'_>) -> Result<Decoded<String>, Poison> {
             decode(record)
         }
         async fn handle(&self, delivery: &Delivery<String>) -> Verdict {
             let key = delivery.item[..1].to_owned();
-            let together = {
-                let mut busy = self.1.lock().unwrap();
-                let entry = busy.entry(key.clone()).or_default();
-                *entry += 1;
-                assert_eq!(*entry, 1, "two records of {key} at a time");
-                busy.values().filter(|n| **n > 0).count()
-            };
-            let most = { *self.2.lock().unwrap() };
-            *self.2.lock().unwrap() = most.max(together);
-            tokio::time::sleep(Duration::from_millis(2)).await;
-            *self.1.lock().unwrap().get_mut(&key).unwrap() -= 1;
-            self.0.add("slow", delivery);
+            assert!(self.busy.lock().unwrap().insert(key.clone()), "two records of {key} at a time");
+            self.all.wait().await;
+            self.busy.lock().unwrap().remove(&key);
+            self.log.add("together", delivery);
             Verdict::Done
         }
     }
-    let (log, together) = (Log::default(), Arc::new(Mutex::new(0)));
+    let handler = Arc::new(Together { log: Log::default(), busy: Mutex::default(), all: Barrier::new(3) });
     let values: Vec<(String, String)> =
         (0..30).flat_map(|n| ["a", "b", "c"].map(|key| (key.to_owned(), format!("{key}{n:02}")))).collect();
     let records: Vec<_> = values.iter().map(|(key, value)| (0, key.as_str(), value.as_str())).collect();
     stage.write(&records).await;
     let (stop, component) = (CancellationToken::new(), stage.readiness.component("1"));
-    let handler = Arc::new(Slow(log.clone(), busy, together.clone()));
-    let run = tokio::spawn(run_events(stage.config("1"), handler, stage.producer.clone(), component, stop.clone()));
-    eventually("all handled", || log.len(), |len| *len == 90).await;
+    let run = run_events(stage.config("1"), handler.clone(), stage.producer.clone(), component, stop.clone());
+    let run = tokio::spawn(run);
+    eventually("all handled, three at a time", || handler.log.len(), |len| *len == 90).await;
     for key in ["a", "b", "c"] {
-        let items: Vec<_> = log.items().into_iter().filter(|item| item.starts_with(key)).collect();
+        let items: Vec<_> = handler.log.items().into_iter().filter(|item| item.starts_with(key)).collect();
         assert!(items.is_sorted() && items.len() == 30, "{items:?}");
     }
-    assert_eq!(*together.lock().unwrap(), 3, "the keys did not run side by side");
     Member { stop, run }.stop().await;
 }
 

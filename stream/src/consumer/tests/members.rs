@@ -38,10 +38,10 @@ async fn write_numbered(stage: &Stage, written: &mut BTreeMap<String, usize>, co
 async fn a_second_member_joins_mid_stream_and_nothing_is_lost_or_reordered() {
     let stage = Stage::new();
     let log = Log::default();
-    let takes = Duration::from_millis(40); // so that a revocation meets a batch in flight
-    let recorder = |member| Recorder { member, log: log.clone(), takes, ..Recorder::default() };
+    let recorder = |member| Recorder { member, log: log.clone(), ..Recorder::default() };
     let mut written = BTreeMap::new();
-    let one = recorder("1");
+    let turns = Arc::new(Semaphore::new(1)); // so that a revocation meets a batch in flight
+    let one = Recorder { turns: Some(turns.clone()), ..recorder("1") };
     let first = stage.batches(stage.config("1"), one.clone());
     write_numbered(&stage, &mut written, 20).await;
     eventually("the first is at work", || log.len(), |len| *len > 0).await;
@@ -51,7 +51,9 @@ async fn a_second_member_joins_mid_stream_and_nothing_is_lost_or_reordered() {
     while !joined() {
         assert!(start.elapsed() < DEADLINE, "the second member got nothing");
         write_numbered(&stage, &mut written, 5).await;
+        turns.add_permits(1);
     }
+    turns.add_permits(Semaphore::MAX_PERMITS / 2);
     write_numbered(&stage, &mut written, 20).await;
     let total: usize = written.values().sum();
     let distinct = || log.items().into_iter().collect::<std::collections::BTreeSet<_>>().len();

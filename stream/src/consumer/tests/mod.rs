@@ -17,7 +17,11 @@ use std::{
 use headwater_otel::{Readiness, names};
 use headwater_proto::topics::{ANALYTICS, Group, USER_EVENTS};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinHandle,
+    time::interval,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -32,13 +36,14 @@ const DEADLINE: Duration = Duration::from_secs(25);
 /// Waits until the condition holds; says what it was told to say where it does not.
 async fn eventually<S: std::fmt::Debug>(what: &str, seen: impl Fn() -> S, holds: impl Fn(&S) -> bool) -> S {
     let start = Instant::now();
+    let mut ticks = interval(Duration::from_millis(10));
     loop {
+        ticks.tick().await;
         let now = seen();
         if holds(&now) {
             return now;
         }
         assert!(start.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}, last seen {now:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
@@ -188,7 +193,8 @@ struct Recorder {
     member: &'static str,
     log: Log,
     down: Arc<AtomicBool>,
-    takes: Duration,
+    /// Where there is one, each batch takes a permit, and waits for it.
+    turns: Option<Arc<Semaphore>>,
     panics_at: Option<&'static str>,
     revoked: Arc<Mutex<Vec<i32>>>,
 }
@@ -205,7 +211,9 @@ impl BatchHandler for Recorder {
             return Err(Unavailable { dependency: "store", source: "connection refused".into() });
         }
         assert!(!batch.iter().any(|delivery| Some(delivery.item.as_str()) == self.panics_at), "as the test wants it");
-        tokio::time::sleep(self.takes).await;
+        if let Some(turns) = &self.turns {
+            turns.acquire().await.unwrap().forget();
+        }
         for delivery in batch {
             self.log.add(self.member, delivery);
         }
