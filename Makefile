@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up build test test-compose faults traces bench lint fmt tools clean
+.PHONY: help up build test clients test-compose faults traces bench lint fmt tools clean
 
 # outside the checkout, so that a fresh clone builds only what has changed
 CARGO_TARGET_DIR ?= $(HOME)/.cache/headwater/target
@@ -39,6 +39,11 @@ test: lint ## everything that must pass, a line per suite; brings up Kafka, Post
 	unset KAFKA_BROKERS DATABASE_URL MONGODB_URI; \
 	.ci/suite tests cargo test --workspace --release --locked --no-fail-fast
 
+clients: ## the clients in Python, Go, TypeScript and Java: generated, built, and run against a platform of their own
+	@deploy/tools install buf
+	@.ci/suite 'clients, built' clients/build
+	@.ci/suite 'clients, run' cargo test --workspace --release --locked --test clients
+
 test-compose: ## the platform in containers, killed and scaled: stand-in images where there are no others, the program as built here
 	@.ci/suite 'container engine' deploy/images/engine up
 	@trap 'deploy/images/engine down' EXIT; .ci/suite images deploy/images/build; \
@@ -64,22 +69,26 @@ bench: ## how fast the ingress is on a real Kafka and PostgreSQL that it brings 
 	bench/run $(ARGS)
 
 lint: ## formats, clippy, licences and bans of dependencies, the contract
-	@deploy/tools install buf cargo-deny cargo-machete
+	@deploy/tools install buf cargo-deny cargo-machete protoc-gen-doc
 	@.ci/suite rustfmt cargo fmt --all --check
 	@.ci/suite 'buf format' buf format --diff --exit-code proto --exclude-path proto/google
 	@.ci/suite 'buf lint' buf lint
+	@.ci/breaking
+	@.ci/suite 'docs/api.md is that of proto/' .ci/reference
 	@.ci/suite 'cargo machete' cargo machete
 	@.ci/suite 'cargo deny' cargo deny --workspace --locked check bans licenses sources
 	@.ci/suite clippy cargo clippy --workspace --all-targets --release --locked -- -D warnings
-	@.ci/suite 'clippy, the tests asked for by name' cargo clippy --workspace --test trace --test compose --release --locked -- -D warnings
+	@.ci/suite 'clippy, the tests asked for by name' cargo clippy --workspace --test trace --test compose --test clients --release --locked -- -D warnings
 
-fmt: ## formats Rust and protobuf
-	@deploy/tools install buf
+fmt: ## formats Rust and protobuf, and writes docs/api.md
+	@deploy/tools install buf protoc-gen-doc
 	cargo fmt --all
 	buf format --write proto --exclude-path proto/google
+	buf generate --template docs/buf.gen.yaml
 
-tools: ## grpcurl, kcat, kafkajs, buf, cargo-deny, cargo-machete: in the folder that `deploy/tools path` prints
+tools: ## grpcurl, kcat, kafkajs, buf, protoc-gen-doc, cargo-deny, cargo-machete: in the folder that `deploy/tools path` prints
 	@deploy/tools install
 
 clean: ## what was built and what runs have left; not the tools
 	rm -rf "$(CARGO_TARGET_DIR)" var
+	git clean -fdqX clients

@@ -1,6 +1,8 @@
 //! The contract of Headwater: the messages as generated, the event as the services know it, the one table of topics.
 
 mod event;
+#[cfg(test)]
+mod golden;
 mod identity;
 mod timestamp;
 pub mod topics;
