@@ -44,7 +44,7 @@ fn call(language: &str, address: &str) -> Printed {
     let called = bash.output().expect("bash");
     let (out, err) = (String::from_utf8_lossy(&called.stdout), String::from_utf8_lossy(&called.stderr));
     assert!(called.status.success(), "{command} (after clients/build {language}?): {}\n{out}{err}", called.status);
-    println!("{command}\n{out}");
+    eprintln!("{command}\n{out}");
     let mut printed = Printed::new();
     let mut word = String::new();
     for line in out.lines() {
