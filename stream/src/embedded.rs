@@ -101,14 +101,6 @@ impl EmbeddedKafka {
         let too_large = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
         self.client.client().mock_cluster().expect("it is a mock").request_errors(RDKafkaApiKey::Produce, &[too_large]);
     }
-
-    /// Answers the next questions for a group's offsets as a broker does that coordinates the group no longer.
-    #[cfg(any(test, feature = "testing"))]
-    pub fn refuse_next_offset_fetches(&self, questions: usize) {
-        use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-        let errors = vec![RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR; questions];
-        self.client.client().mock_cluster().expect("it is a mock").request_errors(RDKafkaApiKey::OffsetFetch, &errors);
-    }
 }
 
 impl fmt::Debug for EmbeddedKafka {

@@ -5,10 +5,7 @@
 //!   offsets are stored and committed, and only then they are given back. The others wait for so long.
 //! - Lost: somebody else has them already. They are dropped; a commit could only undo his.
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -38,8 +35,6 @@ pub(crate) struct Context<W: Work> {
     bootstrap: Bootstrap,
     /// What the client last told of itself.
     statistics: Mutex<Option<Statistics>>,
-    /// Partitions were assigned without a start.
-    unplaced: AtomicBool,
     topic: &'static str,
     positions: Option<Arc<Positions>>,
     drain: Duration,
@@ -71,7 +66,6 @@ impl<W: Work> Context<W> {
             state: Mutex::new(Arc::downgrade(state)),
             bootstrap: Bootstrap::new("consumer", &config.kafka.brokers),
             statistics: Mutex::default(),
-            unplaced: AtomicBool::new(false),
             topic: config.group.topic.name,
             positions: config.positions.clone(),
             drain: config.drain,
@@ -98,12 +92,6 @@ impl<W: Work> Context<W> {
     /// The newest statistics, once.
     pub(crate) fn statistics(&self) -> Option<Statistics> {
         self.statistics.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Whether partitions were assigned without a start since this was last asked. A client that is left to find it may
-    /// stay at them for ever, if its own question goes to a coordinator that is one no longer.
-    pub(crate) fn was_unplaced(&self) -> bool {
-        self.unplaced.swap(false, Ordering::Relaxed)
     }
 
     /// Tells the client and the store where these partitions stand; the client commits it within a second.
@@ -180,7 +168,7 @@ impl<W: Work> Context<W> {
     }
 
     /// Where each partition begins: where the store in memory stands, else where the group stands, else at the
-    /// beginning. Where the broker does not say it in time, it is asked again once the partitions are owned.
+    /// beginning. A partition of which the broker does not say it in time is left to the client.
     fn starts(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> TopicPartitionList {
         let starts = match &self.positions {
             Some(_) => Ok(list.clone()),
@@ -189,8 +177,7 @@ impl<W: Work> Context<W> {
         let starts = match starts {
             Ok(starts) => starts,
             Err(error) => {
-                warn!(role = self.role, group = self.group, instance = self.instance, %error, "where the group stands is unknown; asking again");
-                self.unplaced.store(true, Ordering::Relaxed);
+                warn!(role = self.role, group = self.group, instance = self.instance, %error, "where the group stands is unknown");
                 return list.clone();
             }
         };

@@ -1,6 +1,5 @@
 //! The client stops at a partition where it does not find the record it was told to read next, instead of jumping to
-//! another one and saying nothing. Here it is found out what became of that record; and where the group stands, if it
-//! could not be found out when the partitions came.
+//! another one and saying nothing. Here it is found out what became of that record.
 use std::time::{Duration, Instant};
 
 use rdkafka::{Offset, TopicPartitionList, consumer::Consumer as _, error::KafkaResult};
@@ -18,9 +17,6 @@ impl<W: Work> PollLoop<'_, W> {
     /// The client does not say at which partition it stopped, so all that are read are looked at. Those whose next
     /// record is there are told once more to read it.
     pub(super) fn mend(&mut self) {
-        if self.consumer.context().was_unplaced() {
-            self.astray.get_or_insert_with(Instant::now);
-        }
         if self.astray.is_none_or(|due| Instant::now() < due) {
             return;
         }

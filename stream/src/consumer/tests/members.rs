@@ -209,14 +209,3 @@ async fn partitions_that_went_away_paused_flow_again_when_they_come_back() {
     eventually("all of them flow", after, |after| after.len() == 12).await;
     first.stop().await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_coordinator_that_is_one_no_longer_is_asked_again_where_the_group_stands() {
-    let stage = Stage::new();
-    stage.write(&[(1, "ann", "1"), (2, "ben", "2")]).await;
-    stage.broker.refuse_next_offset_fetches(2); // ours on being assigned, and then the client's own
-    let member = stage.batches(stage.config("1"), Recorder::default());
-    let done = || stage.ended("done").into_values().sum::<u64>();
-    eventually("both are read", done, |done| *done == 2).await;
-    member.stop().await;
-}
