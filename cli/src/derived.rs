@@ -2,10 +2,10 @@
 use std::fmt;
 
 use clap::ValueEnum;
-use headwater_documents::{Digest, DigestError, Documents, OpenError};
+use headwater_documents::{Digest, DigestError, Documents};
 use headwater_proto::topics::{self, Group};
 
-use crate::{Error, settings::Secret};
+use crate::{Error, documents::refused};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Derived {
@@ -33,11 +33,11 @@ impl Derived {
         match self {
             Self::Analytics => {
                 let store = headwater_analytics::MongoStore::open_beside(documents, suffix).await;
-                taken(headwater_analytics::digest(&store.map_err(refused)?).await)
+                taken(headwater_analytics::digest(&store.map_err(refused(self.name()))?).await)
             }
             Self::Fraud => {
                 let store = headwater_fraud::MongoStore::open_beside(documents, suffix).await;
-                taken(headwater_fraud::digest(&store.map_err(refused)?).await)
+                taken(headwater_fraud::digest(&store.map_err(refused(self.name()))?).await)
             }
         }
     }
@@ -48,22 +48,6 @@ where
     E: std::error::Error + Send + Sync + 'static,
 {
     digest.map_err(|error| Error::service("the digest", error))
-}
-
-/// The server that `uri` names.
-pub(crate) async fn open(uri: &Secret) -> Result<Documents, Error> {
-    Documents::open(uri.expose()).await.map_err(|error| match error {
-        OpenError::Uri => Error::Usage(error.to_string()),
-        OpenError::Unreachable { .. } => Error::unreachable("no document store", error),
-    })
-}
-
-/// Its server answers, and not as it should.
-pub(crate) fn refused(error: headwater_documents::Error) -> Error {
-    match error {
-        headwater_documents::Error::Unavailable { .. } => Error::unreachable("the document store is away", error),
-        headwater_documents::Error::Refused { .. } => Error::service("the document store", error),
-    }
 }
 
 /// A digest as it is printed: a line for each collection, and one for all of them.

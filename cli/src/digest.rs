@@ -3,7 +3,8 @@ use std::io::Write as _;
 
 use crate::{
     Error,
-    derived::{self, Derived, Told},
+    derived::{Derived, Told},
+    documents,
     settings::Settings,
 };
 
@@ -15,7 +16,7 @@ pub(crate) async fn run(of: Derived, settings: &Settings) -> Result<(), Error> {
                 .to_owned(),
         ));
     };
-    let digest = of.digest(&derived::open(uri).await?, "").await?;
+    let digest = of.digest(&documents::open(uri).await?, "").await?;
     let written = write!(std::io::stdout(), "{}", Told(of, &digest));
     written.map_err(|source| Error::Io { what: "cannot print the digest".to_owned(), source })
 }

@@ -85,12 +85,7 @@ impl Error {
         }
         let broker = |cause: &headwater_stream::Error| cause.is_unreachable();
         let users = |cause: &headwater_ingress::OpenError| cause.is_unreachable();
-        let documents = |cause: &headwater_documents::OpenError| cause.is_unreachable();
-        self.causes().any(|cause| {
-            cause.downcast_ref().is_some_and(broker)
-                || cause.downcast_ref().is_some_and(users)
-                || cause.downcast_ref().is_some_and(documents)
-        })
+        self.causes().any(|cause| cause.downcast_ref().is_some_and(broker) || cause.downcast_ref().is_some_and(users))
     }
 
     /// This error first.

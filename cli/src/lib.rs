@@ -3,6 +3,7 @@
 mod config;
 mod derived;
 mod digest;
+mod documents;
 mod error;
 mod groups;
 mod health;

@@ -21,6 +21,7 @@ pub use comparison::Comparison;
 use crate::{
     Error, Target,
     derived::{self, Derived, Told},
+    documents,
     settings::Settings,
     signals,
     simulate::{Audience, Progress},
@@ -153,7 +154,7 @@ pub async fn replay(
     }
     let (kafka, topic, name) = (target.kafka(), of.group().topic.name, Name::draw());
     let documents = match &target.mongodb_uri {
-        Some(uri) => Some(derived::open(uri).await?),
+        Some(uri) => Some(documents::open(uri).await?),
         None => None,
     };
     let mut spans = replay::spans(&kafka, topic, start, settings.accept_truncation).await?;
@@ -171,7 +172,7 @@ pub async fn replay(
     let comparison = Comparison::of(arguments, target, documents.as_ref(), &spans, &digest);
     let comparison = Box::pin(comparison).await?;
     if let Some(documents) = documents.filter(|_| !arguments.keep) {
-        documents.drop_collections(&name.suffix()).await.map_err(derived::refused)?;
+        documents.drop_collections(&name.suffix()).await.map_err(documents::refused(of.name()))?;
     }
     Ok(Replayed { of, name, outcomes, seconds, digest, comparison })
 }
@@ -192,11 +193,11 @@ impl Run<'_> {
         match self.of {
             Derived::Analytics => {
                 let store = headwater_analytics::MongoStore::open_beside(documents, suffix).await;
-                self.analytics(store.map_err(derived::refused)?).await
+                self.analytics(store.map_err(documents::refused(self.of.name()))?).await
             }
             Derived::Fraud => {
                 let store = headwater_fraud::MongoStore::open_beside(documents, suffix).await;
-                self.fraud(store.map_err(derived::refused)?).await
+                self.fraud(store.map_err(documents::refused(self.of.name()))?).await
             }
         }
     }

@@ -23,7 +23,6 @@ use std::{
     time::SystemTime,
 };
 
-use headwater_documents::Documents;
 use headwater_notification::ledger::MongoLedger;
 use headwater_otel::names;
 use headwater_proto::{
@@ -36,7 +35,7 @@ pub(crate) use facts::Fact;
 pub use table::{Row, Table};
 
 use crate::{
-    Error, Target,
+    Error, Target, documents,
     scrape::Scrape,
     settings::Settings,
     simulate::{Action, Audience, Outcome, ROOT, Record, Repeat},
@@ -161,10 +160,9 @@ async fn taken_over(target: &Target, since: Millis) -> Result<u64, Error> {
         let told = "the platform keeps its notification ledger in MongoDB: set MONGODB_URI here as it is set there";
         return Err(Error::Usage(told.to_owned()));
     };
-    let failed = |error| Error::service("the notification ledger", error);
-    let documents = Documents::open(uri.expose()).await.map_err(|error| Error::service("verify", error))?;
-    let ledger = MongoLedger::open(&documents).await.map_err(failed)?;
-    ledger.possible_duplicates(since).await.map_err(failed)
+    let refused = documents::refused("notification");
+    let ledger = MongoLedger::open(&documents::open(uri).await?).await.map_err(&refused)?;
+    ledger.possible_duplicates(since).await.map_err(refused)
 }
 
 fn millis(at: SystemTime) -> Millis {

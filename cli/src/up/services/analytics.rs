@@ -5,9 +5,10 @@ use headwater_documents::Documents;
 use headwater_proto::topics;
 use headwater_stream::SystemClock;
 
-use super::{Surroundings, refused, together};
+use super::{Surroundings, together};
 use crate::{
     Error, Role,
+    documents::refused,
     ports::Port,
     up::instances::{Birth, Life},
 };

@@ -4,9 +4,10 @@ use headwater_documents::Documents;
 use headwater_fraud::{Api, Config, MemoryStore, MongoStore, Rules, Store, mount, run};
 use headwater_proto::topics;
 
-use super::{Surroundings, refused, together};
+use super::{Surroundings, together};
 use crate::{
     Error, Role,
+    documents::refused,
     ports::Port,
     up::instances::{Birth, Life},
 };

@@ -8,7 +8,7 @@ mod notification;
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use futures::future::join_all;
-use headwater_documents::{Documents, OpenError};
+use headwater_documents::Documents;
 use headwater_otel::Readiness;
 use headwater_proto::topics::Group;
 use headwater_rpc::ServerConfig;
@@ -95,19 +95,7 @@ impl Services {
 pub(crate) async fn documents(settings: &Settings, roles: &[Role]) -> Result<Option<Documents>, Error> {
     let keeps = roles.iter().any(|role| *role != Role::Ingress);
     let Some(uri) = settings.mongodb_uri.as_ref().filter(|_| keeps) else { return Ok(None) };
-    match Documents::open(uri.expose()).await {
-        Ok(documents) => Ok(Some(documents)),
-        Err(error @ OpenError::Uri) => Err(Error::Usage(error.to_string())),
-        Err(error @ OpenError::Unreachable { .. }) => Err(Error::service("the start", error)),
-    }
-}
-
-/// Why the documents of `who` cannot be used, although their server answers.
-fn refused(who: &'static str) -> impl Fn(headwater_documents::Error) -> Error {
-    move |error| match error {
-        headwater_documents::Error::Unavailable { .. } => Error::unreachable(format!("the documents of {who}"), error),
-        headwater_documents::Error::Refused { .. } => Error::service(format!("the documents of {who}"), error),
-    }
+    crate::documents::open(uri).await.map(Some)
 }
 
 /// Adds services to those of a port.

@@ -6,9 +6,10 @@ use headwater_notification::{
 };
 use headwater_proto::topics;
 
-use super::{Surroundings, refused};
+use super::Surroundings;
 use crate::{
     Error, Role,
+    documents::refused,
     settings::Settings,
     up::instances::{Birth, Life},
 };
