@@ -1,9 +1,10 @@
 //! Who was active when: memberships and the periods they count for. Pure: no Kafka, no store, no clock.
 use std::{fmt, str::FromStr};
 
+use headwater_documents::identity;
 use headwater_proto::{Day, InvalidTimestamp, Month, UserId};
 
-use crate::event::{SEPARATOR, SessionEvent};
+use crate::event::SessionEvent;
 
 /// What active users are counted over, in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,6 +48,6 @@ impl Member {
 
     /// The document's `_id`.
     pub fn id(&self) -> String {
-        format!("{}{SEPARATOR}{}", self.user_id, self.period)
+        identity([self.user_id.as_str(), &self.period.to_string()])
     }
 }

@@ -1,6 +1,7 @@
 //! Which events count, and what is kept of them. Pure: no Kafka, no store, no clock.
 use std::sync::Arc;
 
+use headwater_documents::identity;
 use headwater_proto::{Event, EventId, EventType, Millis, UserId};
 
 /// Why an event does not count, beside `headwater_stream::UNKNOWN_TYPE`; the words of the outcome counter.
@@ -53,9 +54,6 @@ impl SessionEvent {
     }
 }
 
-/// What the parts of an identity are joined with: no user id contains it, so the first one ends the user.
-pub const SEPARATOR: char = '\u{1f}';
-
 /// Names one document of `sessions`. Two users who send the same session id have two sessions.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionKey {
@@ -66,7 +64,7 @@ pub struct SessionKey {
 impl SessionKey {
     /// The document's `_id`.
     pub fn id(&self) -> String {
-        format!("{}{SEPARATOR}{}", self.user_id, self.session_id)
+        identity([self.user_id.as_str(), &self.session_id])
     }
 }
 

@@ -28,7 +28,7 @@ pub use canonical::{Document, Kind};
 pub use config::Config;
 pub use digest::digest;
 pub use error::{Error, StoreError};
-pub use event::{SEPARATOR, SessionEvent, SessionKey, skip};
+pub use event::{SessionEvent, SessionKey, skip};
 pub use grpc::Api;
 pub use handler::Handler;
 pub use metric::Metric;

@@ -2,15 +2,10 @@
 //! depends on the order of arrival. Pure: no Kafka, no store, no clock.
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use headwater_documents::identity;
 use headwater_proto::{Day, EventId};
 
-use crate::{
-    activity::Member,
-    event::{SEPARATOR, SessionEvent},
-    metric::Metric,
-    plan::Proof,
-    sessions::Session,
-};
+use crate::{activity::Member, event::SessionEvent, metric::Metric, plan::Proof, sessions::Session};
 
 /// One document of `metric_revisions`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +22,7 @@ impl Revision {
     /// applied again after a crash finds its revision there.
     pub fn id(&self) -> String {
         let first = self.event_ids.first().map(EventId::to_string).unwrap_or_default();
-        format!("{}{SEPARATOR}{}{SEPARATOR}{first}", self.metric.name(), self.metric.period())
+        identity([self.metric.name(), &self.metric.period().to_string(), &first])
     }
 }
 

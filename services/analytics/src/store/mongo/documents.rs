@@ -2,14 +2,14 @@
 //! milliseconds as we do. Pure: no server.
 use std::collections::BTreeSet;
 
-use headwater_documents::bson::DateTime;
+use headwater_documents::{SEPARATOR, bson::DateTime, identity};
 use headwater_proto::{EventType, Millis, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     activity::{Member, Period},
     canonical::Kind,
-    event::{SEPARATOR, SessionEvent, SessionKey},
+    event::{SessionEvent, SessionKey},
     metric::Metric,
     revisions::Revision,
     sessions::{Segment, Session},
@@ -222,7 +222,7 @@ impl MarkDocument {
     }
 
     pub(super) fn id(period: Period, mark: u64) -> String {
-        format!("{period}{SEPARATOR}{mark}")
+        identity([&period.to_string(), &mark.to_string()])
     }
 
     pub(super) fn read(&self) -> Result<(Period, u64), Foreign> {
