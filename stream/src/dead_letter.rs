@@ -219,7 +219,7 @@ pub(crate) async fn bury(
             report(Burial::Down);
         }
         failures += 1;
-        let pause = RetryPolicy::UNTIL_UP.wait(failures, fastrand::f64()).unwrap_or(RetryPolicy::UNTIL_UP.longest);
+        let pause = RetryPolicy::until_up(failures, fastrand::f64());
         if !listen(&mut orders, &mut waiting, &mut incoming, pause).await {
             return;
         }

@@ -214,7 +214,7 @@ async fn until_up<H: BatchHandler>(handler: &mut H, items: &[Delivery<H::Item>])
             Ok(outcomes) => return Err(Error::Outcomes { expected: items.len(), found: outcomes.len() }),
             Err(unavailable) => {
                 attempt += 1;
-                let pause = RetryPolicy::UNTIL_UP.wait(attempt, fastrand::f64()).unwrap_or_default();
+                let pause = RetryPolicy::until_up(attempt, fastrand::f64());
                 let error = &unavailable as &dyn std::error::Error;
                 warn!(error, dependency = unavailable.dependency, ?pause, "the replay waits");
                 sleep(pause).await;

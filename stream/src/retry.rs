@@ -17,6 +17,11 @@ impl RetryPolicy {
     pub const UNTIL_UP: Self =
         Self { retries: u32::MAX, first: Duration::from_millis(100), longest: Duration::from_secs(30) };
 
+    /// How long to wait after `attempt` (from 1) has failed, where there is no last one: as [`Self::UNTIL_UP`] says.
+    pub fn until_up(attempt: u32, jitter: f64) -> Duration {
+        Self::UNTIL_UP.wait(attempt, jitter).unwrap_or(Self::UNTIL_UP.longest)
+    }
+
     /// How long to wait after `attempt` (from 1) has failed; `None` when it was the last one. `jitter` in 0..1 takes
     /// up to half of the wait away, so that what failed together does not return together.
     pub fn wait(&self, attempt: u32, jitter: f64) -> Option<Duration> {

@@ -154,7 +154,7 @@ impl<N: Channel, L: Ledger, C: Clock> Handler<N, L, C> {
                 Err(error) => error,
             };
             self.ledger_readiness.not_ready(error.to_string());
-            let pause = RetryPolicy::UNTIL_UP.wait(attempt, fastrand::f64())?;
+            let pause = RetryPolicy::until_up(attempt, fastrand::f64());
             if self.complaints.due(self.clock.now()) {
                 warn!(dependency = error.dependency, cause = %error.source, ?pause, "unavailable; trying again");
             }

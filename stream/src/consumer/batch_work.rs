@@ -221,7 +221,7 @@ async fn apply<H: BatchHandler>(
             Err(unavailable) => unavailable,
         };
         failures += 1;
-        let pause = RetryPolicy::UNTIL_UP.wait(failures, fastrand::f64()).unwrap_or(RetryPolicy::UNTIL_UP.longest);
+        let pause = RetryPolicy::until_up(failures, fastrand::f64());
         warn!(dependency = unavailable.dependency, error = %unavailable.source, failures, ?pause, "the batch waits");
         let report = Report::Unavailable { dependency: unavailable.dependency, records: batch.len() };
         desk.say(Message::Work(report));
