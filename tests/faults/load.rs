@@ -59,7 +59,7 @@ impl Load {
             if answered >= wanted {
                 return Ok(());
             }
-            if self.run.is_finished() {
+            if self.is_over() {
                 return Ok(()); // why it ended so early is told at the end
             }
             Err(format!("{answered} are"))
@@ -69,6 +69,11 @@ impl Load {
 
     fn answered(&self) -> usize {
         self.outcomes("\"outcome\":\"acknowledged\"")
+    }
+
+    /// Whether nothing more comes of it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.run.is_finished()
     }
 
     /// Actions whose answer was lost or put off so far.
@@ -90,9 +95,9 @@ impl Load {
     }
 
     /// All of it, once everything is acknowledged and the outbox is empty.
-    pub(crate) async fn finish(self) -> Result<Record> {
-        self.run.await?.context("the load")?;
-        let record = Record::read(self.journal)?;
+    pub(crate) async fn finish(&mut self) -> Result<Record> {
+        (&mut self.run).await?.context("the load")?;
+        let record = Record::read(self.journal.clone())?;
         ensure!(!record.actions.is_empty(), "the load sent nothing");
         Ok(record)
     }

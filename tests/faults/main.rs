@@ -8,6 +8,7 @@ mod apart;
 mod load;
 mod proxy;
 mod recovery;
+mod replays;
 mod rows;
 mod scene;
 mod selection;
@@ -29,7 +30,7 @@ use tokio::{
     time::Instant,
 };
 
-use rows::{Fault, Inject, Row, Stage};
+use rows::{Row, Stage};
 use scene::{End, Length, Scene};
 use selection::Selection;
 use stack::Stack;
@@ -100,20 +101,12 @@ async fn run() -> Result<bool> {
 /// One row from an empty platform to its end. Whatever goes wrong is its verdict, and the next row begins anew.
 async fn play(row: &'static Row, length: Length, seed: u64, run: &str) -> Line {
     let mut line = Line { id: row.id, fault: row.fault, seed, ..Line::default() };
-    let fault = match row.inject {
-        Inject::Fault(_) if row.stage == Stage::SmallDisk && !geteuid().is_root() => Err("needs root, to mount a disk"),
-        Inject::Fault(fault) => Ok(fault),
-        Inject::Not(why) => Err(why),
-    };
-    let fault = match fault {
-        Ok(fault) => fault,
-        Err(why) => {
-            line.verdict = Verdict::NotRun(why);
-            return line;
-        }
-    };
+    if row.stage == Stage::SmallDisk && !geteuid().is_root() {
+        line.verdict = Verdict::NotRun("needs root, to mount a disk");
+        return line;
+    }
     let mut reasons = Vec::new();
-    match AssertUnwindSafe(harm(row, fault, length, seed, run)).catch_unwind().await {
+    match AssertUnwindSafe(harm(row, length, seed, run)).catch_unwind().await {
         Ok(Ok(end)) => judge(end, &mut line, &mut reasons),
         Ok(Err(error)) => reasons.push(format!("{error:#}")),
         Err(_panic) => reasons.push("it panicked; what it said stands above".to_owned()),
@@ -129,11 +122,11 @@ async fn play(row: &'static Row, length: Length, seed: u64, run: &str) -> Line {
     line
 }
 
-async fn harm(row: &Row, fault: Fault, length: Length, seed: u64, run: &str) -> Result<End> {
+async fn harm(row: &Row, length: Length, seed: u64, run: &str) -> Result<End> {
     let stack = Stack::of_environment()?;
     let mut scene = Scene::open(row, stack, length, seed, run).await.context("before the fault")?;
-    let healed = fault(&mut scene).await.context("the fault")?;
-    scene.close(healed).await.context("after the fault")
+    let healed = (row.inject)(&mut scene).await.context("the fault")?;
+    scene.close(healed, row.afterwards).await.context("after the fault")
 }
 
 fn judge(end: End, line: &mut Line, reasons: &mut Vec<String>) {

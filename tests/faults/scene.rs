@@ -1,5 +1,10 @@
 //! What a row plays on: the real parts with nothing in them, every service as a process, the load, and what is seen.
-use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fs, mem,
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use headwater_cli::{
@@ -8,7 +13,10 @@ use headwater_cli::{
     verify::{Table, verify},
 };
 use headwater_proto::topics;
-use headwater_stream::{KafkaConfig, apply_topics, testing::delete_topics};
+use headwater_stream::{
+    KafkaConfig, apply_topics,
+    testing::{delete_topics, read_topic},
+};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
 use tokio::time::Instant;
 
@@ -17,7 +25,7 @@ use crate::{
     load::{Load, RATE},
     proxy::Proxy,
     recovery::recovered,
-    rows::{Row, Stage},
+    rows::{Afterwards, Row, Stage},
     services::{self, Parts},
     stack::Stack,
     supervisor::Process,
@@ -43,6 +51,8 @@ pub(crate) struct Scene {
     pub stack: Stack,
     pub kafka: KafkaConfig,
     pub parts: Parts,
+    /// Journals, notifications and what each process has said.
+    pub folder: PathBuf,
     pub target: Target,
     pub length: Length,
     pub load: Load,
@@ -113,6 +123,7 @@ impl Scene {
             stack,
             kafka,
             parts,
+            folder,
             target,
             length,
             load,
@@ -153,6 +164,16 @@ impl Scene {
         self.stack.run(&[verb, part]).await.map(drop)
     }
 
+    /// Records of user.events, and how many of them are there once more and not on purpose.
+    pub(crate) async fn on_the_log(&self) -> Result<(usize, usize)> {
+        let on_purpose = self.load.written_twice()?;
+        let records = read_topic(&self.kafka, topics::USER_EVENTS.name).await?;
+        let mut seen = HashSet::new();
+        let ids = records.iter().filter_map(|record| Some(str::from_utf8(record.header("ce_id")?).ok()?.to_owned()));
+        let again = ids.filter(|id| !on_purpose.contains(id) && !seen.insert(id.clone())).count();
+        Ok((records.len(), again))
+    }
+
     pub(crate) fn demand(&mut self, holds: bool, otherwise: impl Into<String>) {
         if !holds {
             self.complaints.push(otherwise.into());
@@ -160,17 +181,21 @@ impl Scene {
     }
 
     /// Lets the load end, waits until nothing is left of the fault, compares everything and takes the scene down.
-    pub(crate) async fn close(mut self, healed: Instant) -> Result<End> {
+    pub(crate) async fn close(mut self, healed: Instant, afterwards: Option<Afterwards>) -> Result<End> {
         let recovery = recovered(&self.kafka, &self.parts.suffix, &self.parts.database, healed).await?;
         let mut record = self.load.finish().await?;
-        for beside in self.records {
+        for beside in mem::take(&mut self.records) {
             record.actions.extend(beside.actions);
             record.outcomes.extend(beside.outcomes);
         }
         if !self.poison.is_empty() {
-            record.add_poison(self.poison)?;
+            record.add_poison(mem::take(&mut self.poison))?;
         }
-        let table = verify(&self.target, &record, Audience::Nobody).await?;
+        let mut table = verify(&self.target, &record, Audience::Nobody).await?;
+        if let Some(afterwards) = afterwards {
+            afterwards(&mut self).await?;
+            table = verify(&self.target, &record, Audience::Nobody).await?;
+        }
         let mut peak = 0;
         for process in self.processes {
             let name = process.name().to_owned();

@@ -63,7 +63,7 @@ pub(crate) async fn slow_then_burst(scene: &mut Scene) -> Result<Instant> {
     let webhook = scene.webhook().context("this row has a webhook")?;
     webhook.slow(true);
     lasting(Duration::from_secs(20)).await;
-    let burst = Load::burst(&scene.target, scene.load.root().clone(), 2_000, scene.seed + BESIDE);
+    let mut burst = Load::burst(&scene.target, scene.load.root().clone(), 2_000, scene.seed + BESIDE);
     burst.reached(1.0).await?;
     webhook.slow(false);
     let healed = Instant::now();

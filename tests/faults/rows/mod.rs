@@ -1,5 +1,6 @@
 //! The matrix of RELIABILITY.md: what is done to the platform, row by row.
 mod broker;
+mod history;
 mod input;
 mod network;
 mod processes;
@@ -14,6 +15,10 @@ use crate::scene::{Length, Scene};
 /// Does what a row does, and says when it was healed. The load goes on meanwhile and after it.
 pub(crate) type Fault = for<'a> fn(&'a mut Scene) -> LocalBoxFuture<'a, Result<Instant>>;
 
+/// Looks at what is left once everything has been finished and compared, and nothing new comes. Everything is compared
+/// again after it.
+pub(crate) type Afterwards = for<'a> fn(&'a mut Scene) -> LocalBoxFuture<'a, Result<()>>;
+
 /// One row.
 pub(crate) struct Row {
     pub id: &'static str,
@@ -25,7 +30,8 @@ pub(crate) struct Row {
     pub stage: Stage,
     /// Notifications go to a webhook instead of files.
     pub webhook: bool,
-    pub inject: Inject,
+    pub inject: Fault,
+    pub afterwards: Option<Afterwards>,
 }
 
 /// On which parts a row plays.
@@ -39,16 +45,9 @@ pub(crate) enum Stage {
     SmallDisk,
 }
 
-pub(crate) enum Inject {
-    Fault(Fault),
-    /// Why it cannot be run.
-    Not(&'static str),
-}
-
 impl Row {
     const fn new(id: &'static str, fault: &'static str, seconds: (u64, Option<u64>), inject: Fault) -> Self {
-        let inject = Inject::Fault(inject);
-        Self { id, fault, seconds, beside: &[], stage: Stage::Shared, webhook: false, inject }
+        Self { id, fault, seconds, beside: &[], stage: Stage::Shared, webhook: false, inject, afterwards: None }
     }
 
     const fn beside(self, beside: &'static [(&'static str, &'static str)]) -> Self {
@@ -63,9 +62,8 @@ impl Row {
         Self { webhook: true, ..self }
     }
 
-    const fn not_run(id: &'static str, fault: &'static str, why: &'static str) -> Self {
-        let inject = Inject::Not(why);
-        Self { id, fault, seconds: (0, None), beside: &[], stage: Stage::Shared, webhook: false, inject }
+    const fn then(self, afterwards: Afterwards) -> Self {
+        Self { afterwards: Some(afterwards), ..self }
     }
 
     pub(crate) fn seconds(&self, length: Length) -> u64 {
@@ -114,7 +112,8 @@ pub(crate) const MATRIX: &[Row] = &[
     Row::new("16", "occurredAt at its extremes", (20, None), fault!(input::extremes)),
     Row::new("17", "huge requests and compressed bombs", (20, None), fault!(input::huge)),
     Row::new("18", "poison on the log", (30, Some(10)), fault!(input::poisoned)),
-    Row::not_run("19", "replayed twice under live traffic", "waits for `headwater replay`"),
+    Row::new("19", "replayed twice under live traffic, a third time killed", (60, None), fault!(history::replayed))
+        .then(fault!(history::replayed_at_rest)),
     Row::new("20", "no topic of dead letters", (40, None), fault!(input::letters_away)),
     Row::new("21", "SIGTERM under load, each service", (40, Some(12)), fault!(processes::asked_to_end)),
     Row::new("22", "kill -9 of everything", (30, None), fault!(processes::everything_killed)),

@@ -1,10 +1,8 @@
 //! Rows in which our own processes end.
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use futures::future::try_join_all;
-use headwater_proto::topics::USER_EVENTS;
-use headwater_stream::testing::read_topic;
 use sqlx::{Connection, PgConnection, Row as _, raw_sql};
 use tokio::time::Instant;
 
@@ -56,13 +54,9 @@ pub(crate) async fn killed_before_delete(scene: &mut Scene) -> Result<Instant> {
         sqlx::query("SELECT pg_terminate_backend($1)").bind(pid).execute(&mut watch).await?;
     }
     raw_sql("ROLLBACK").execute(&mut gate).await?;
-    let on_purpose = scene.load.written_twice()?;
     until("what was sent is sent again", PATIENCE, async || {
-        let records = read_topic(&scene.kafka, USER_EVENTS.name).await.map_err(|error| error.to_string())?;
-        let mut seen = HashSet::new();
-        let ids = records.iter().filter_map(|record| Some(str::from_utf8(record.header("ce_id")?).ok()?.to_owned()));
-        let again = ids.filter(|id| !on_purpose.contains(id) && !seen.insert(id.clone())).count();
-        if again > 0 { Ok(()) } else { Err(format!("{} records, none twice", records.len())) }
+        let (records, again) = scene.on_the_log().await.map_err(|error| error.to_string())?;
+        if again > 0 { Ok(()) } else { Err(format!("{records} records, none twice")) }
     })
     .await?;
     Ok(healed)
