@@ -1,12 +1,19 @@
-//! One event across the services, as Jaeger has it: every edge of its trace, and a verdict in the trace of its cause.
+//! One event across the services, as Jaeger has it: every edge of its trace, a verdict in the trace of its cause, and a
+//! replay in one of its own.
 //! Takes the Jaeger that HEADWATER_TEST_JAEGER_URL and HEADWATER_TEST_OTLP_ENDPOINT name; asked for by name.
 use std::{
     collections::{BTreeMap, BTreeSet},
     env,
 };
 
+use headwater_cli::{
+    Derived,
+    replay::{Arguments, From, replay},
+    simulate::Audience,
+};
 use headwater_otel::{Span, TraceContext, names, span::Kind};
 use headwater_proto::v1::{Payload, RecordActionRequest};
+use headwater_stream::replay::Start;
 use headwater_tests::{Parts, Running, eventually};
 use serde_json::Value;
 use tonic::{Request, metadata::MetadataValue};
@@ -99,6 +106,16 @@ async fn edges(jaeger: &str, trace: TraceContext, expected: &[(Named, Named)]) -
     .await
 }
 
+/// The traces in which the service has a span about this event.
+async fn found(jaeger: &str, service: &str, event_id: &str) -> Vec<String> {
+    let tags = serde_json::json!({ names::MESSAGE_ID: event_id }).to_string();
+    let parameters = [("service", service), ("tags", tags.as_str())];
+    let url = reqwest::Url::parse_with_params(&format!("{jaeger}/api/traces"), parameters).expect("a URL");
+    let answer: Value = reqwest::get(url).await.expect("Jaeger answers").json().await.expect("JSON");
+    let traces = answer["data"].as_array().into_iter().flatten();
+    traces.filter_map(|trace| Some(trace["traceID"].as_str()?.to_owned())).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_followed_through_every_service_and_a_verdict_goes_on_in_the_trace_of_its_cause() {
     let jaeger = from_stack("HEADWATER_TEST_JAEGER_URL");
@@ -177,13 +194,7 @@ async fn an_event_is_followed_through_every_service_and_a_verdict_goes_on_in_the
     }
 
     // found by what an operator has in hand
-    let tags = serde_json::json!({ names::MESSAGE_ID: event_id }).to_string();
-    let url = reqwest::Url::parse_with_params(
-        &format!("{jaeger}/api/traces"),
-        [("service", "notification"), ("tags", tags.as_str())],
-    );
-    let found: Value = reqwest::get(url.unwrap()).await.unwrap().json().await.unwrap();
-    assert_eq!(found["data"][0]["traceID"], format!("{:032x}", trace.trace_id), "{found}");
+    assert_eq!(found(&jaeger, "notification", &event_id).await, [format!("{:032x}", trace.trace_id)]);
     platform.stop().await;
 }
 
@@ -211,12 +222,8 @@ async fn each_action_of_a_stream_has_a_trace_of_its_own_with_a_link_to_the_strea
     let stream = spans_of_the_stream(&jaeger, context).await;
     let mut traces = BTreeSet::new();
     for id in &ids {
-        let tags = serde_json::json!({ names::MESSAGE_ID: id }).to_string();
-        let url = format!("{jaeger}/api/traces");
-        let url = reqwest::Url::parse_with_params(&url, [("service", "ingress"), ("tags", tags.as_str())]).unwrap();
         let trace = eventually("the action's trace is in Jaeger", async || {
-            let found: Value = reqwest::get(url.clone()).await.unwrap().json().await.unwrap();
-            let trace = found["data"][0]["traceID"].as_str()?.to_owned();
+            let trace = found(&jaeger, "ingress", id).await.into_iter().next()?;
             let seen = spans(&jaeger, &trace).await;
             seen.values().any(|span| span.name.1 == names::SPAN_ACTION).then_some(trace)
         })
@@ -238,4 +245,51 @@ async fn spans_of_the_stream(jaeger: &str, context: TraceContext) -> String {
         seen.into_iter().find(|(_, span)| span.name.1.ends_with("/RecordActions")).map(|(id, _)| id)
     })
     .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_begins_a_trace_of_its_own_with_a_link_to_the_send_of_the_event() {
+    let jaeger = from_stack("HEADWATER_TEST_JAEGER_URL");
+    let endpoint = from_stack("HEADWATER_TEST_OTLP_ENDPOINT");
+    let platform =
+        Running::on_with(Parts::Embedded, |settings| settings.otel_exporter_otlp_endpoint = Some(endpoint)).await;
+    let context = TraceContext::root();
+    let action = RecordActionRequest {
+        event_type: "user.logged_in".to_owned(),
+        user_id: "ada".to_owned(),
+        payload: Some(Payload { session_id: "s1".to_owned(), ..Default::default() }),
+        ..Default::default()
+    };
+    let mut request = Request::new(action);
+    request.metadata_mut().insert(TraceContext::HEADER, MetadataValue::try_from(context.to_string()).unwrap());
+    let event_id = platform.actions().record_action(request).await.expect("the action is taken").into_inner().event_id;
+    let sent = named("ingress", names::SPAN_SEND, "");
+    let processed = named("analytics", names::SPAN_PROCESS, "analytics-consumer-group");
+    let live = edges(&jaeger, context, &[(sent.clone(), processed.clone())]).await;
+    let (send, _) = live.iter().find(|(_, span)| span.name == sent).expect("the send");
+
+    let arguments = Arguments { of: Derived::Analytics, from: From(Start::Beginning), until: None, keep: false };
+    let (target, settings) = (platform.platform().target(), platform.platform().settings());
+    let replayed = replay(&arguments, &target, settings, Audience::Nobody).await.expect("a replay");
+    assert_eq!(replayed.outcomes.done, 1, "{replayed}");
+
+    let first = format!("{:032x}", context.trace_id);
+    let written = named("analytics", names::SPAN_WRITE_SESSIONS, "");
+    let (again, seen) = eventually("the replay's trace is in Jaeger", async || {
+        let traces = found(&jaeger, "analytics", &event_id).await;
+        let again = traces.into_iter().find(|trace| *trace != first)?;
+        let seen = spans(&jaeger, &again).await;
+        let complete = [&processed, &written].iter().all(|name| seen.values().any(|span| span.name == **name));
+        complete.then_some((again, seen))
+    })
+    .await;
+    let (id, process) = seen.iter().find(|(_, span)| span.name == processed).expect("the processing");
+    assert_eq!(process.parent, None, "it begins its trace");
+    assert!(process.links.contains(send), "it is linked to the send {send}: {:?}", process.links);
+    assert_eq!(process.message.as_ref(), Some(&event_id));
+    let write = seen.values().find(|span| span.name == written).expect("the write");
+    assert_eq!(write.parent.as_ref(), Some(id));
+    let traces = found(&jaeger, "analytics", &event_id).await;
+    assert!(traces.len() == 2 && traces.contains(&first) && traces.contains(&again), "{traces:?}");
+    platform.stop().await;
 }

@@ -26,6 +26,7 @@ mod rebalance;
 mod record;
 pub mod replay;
 mod retry;
+mod spans;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod topic_admin;

@@ -3,8 +3,15 @@
 //! Its group has no members: it carries, once all is done, where the replay stopped, so that the documents that were
 //! made and the offsets they stand for can be found together. Nothing is written to any topic: what is poison was
 //! buried when it was first read, and is only counted here.
-use std::{collections::BTreeMap, mem};
+use std::{
+    collections::{BTreeMap, HashMap},
+    mem,
+};
 
+use headwater_otel::{
+    span::{Times, now},
+    with_store_writes,
+};
 use headwater_proto::Millis;
 use rdkafka::{
     Offset, TopicPartitionList,
@@ -16,6 +23,7 @@ use tracing::warn;
 use crate::{
     BatchHandler, Decoded, Delivery, Error, KafkaConfig, Outcome, Record, RetryPolicy,
     reader::{Reader, TIMEOUT, off_the_runtime},
+    spans::{Spans, Traced},
 };
 
 /// Items per batch, as a consumer has them.
@@ -108,24 +116,34 @@ fn first_since(reader: &Reader, topic: &str, partitions: &[i32], time: Millis) -
     Ok(offsets.collect())
 }
 
+/// Who reads again, and what.
+#[derive(Debug, Clone, Copy)]
+pub struct Replay<'a> {
+    pub kafka: &'a KafkaConfig,
+    pub group_id: &'a str,
+    /// Whose work it is otherwise: its spans are those of this service.
+    pub role: &'static str,
+    pub topic: &'static str,
+    pub spans: &'a [Span],
+}
+
 /// Puts every record of the spans through the handler, those of a partition in their order, and then leaves their ends
 /// as the commits of the group. `read` hears how many records a step has read. While the handler's store is away the
 /// step is tried again, for ever.
 pub async fn replay<H: BatchHandler>(
-    kafka: &KafkaConfig,
-    group_id: &str,
-    topic: &str,
-    spans: &[Span],
+    Replay { kafka, group_id, role, topic, spans }: Replay<'_>,
     mut handler: H,
     mut read: impl FnMut(u64),
 ) -> Result<Outcomes, Error> {
     let (steps, mut decoded) = mpsc::channel::<Step<H::Item>>(AHEAD);
     let ranges = spans.iter().map(|span| (span.partition, (span.from, span.end))).collect();
-    let (client, group, of) = (kafka.clone(), group_id.to_owned(), topic.to_owned());
+    let (client, group) = (kafka.clone(), group_id.to_owned());
+    let traces = Spans::of_replay(role, group_id, topic);
+    let of_skipped = traces.clone();
     let reading = off_the_runtime(move || {
         let mut step = Step::default();
-        Reader::open(&client, &group)?.read(&of, ranges, |record| {
-            step.take::<H>(record);
+        Reader::open(&client, &group)?.read(topic, ranges, |record| {
+            step.take::<H>(record, &of_skipped);
             // who waits for the steps may have given up: then nothing more is wanted of any partition
             !step.is_full() || steps.blocking_send(mem::take(&mut step)).is_ok()
         })?;
@@ -135,7 +153,8 @@ pub async fn replay<H: BatchHandler>(
     let applying = async {
         let mut outcomes = Outcomes::default();
         while let Some(step) = decoded.recv().await {
-            let applied = until_up(&mut handler, &step.items).await?;
+            let work = Box::pin(until_up(&mut handler, &step.items));
+            let applied = traced(&traces, &step, work).await?;
             outcomes.count(&step, &applied);
             read(step.read);
         }
@@ -149,6 +168,8 @@ pub async fn replay<H: BatchHandler>(
 /// What was read since the last step.
 struct Step<T> {
     items: Vec<Delivery<T>>,
+    /// Of the items.
+    traced: Vec<Traced>,
     skipped: BTreeMap<&'static str, u64>,
     dead: BTreeMap<&'static str, u64>,
     read: u64,
@@ -156,23 +177,25 @@ struct Step<T> {
 
 impl<T> Default for Step<T> {
     fn default() -> Self {
-        Self { items: Vec::new(), skipped: BTreeMap::new(), dead: BTreeMap::new(), read: 0 }
+        Self { items: Vec::new(), traced: Vec::new(), skipped: BTreeMap::new(), dead: BTreeMap::new(), read: 0 }
     }
 }
 
 impl<T> Step<T> {
-    fn take<H: BatchHandler<Item = T>>(&mut self, record: &Record<'_>) {
+    fn take<H: BatchHandler<Item = T>>(&mut self, record: &Record<'_>, spans: &Spans) {
         self.read += 1;
         match H::decode(record) {
-            Ok(Decoded::Item(item)) => self.items.push(Delivery {
-                position: record.position,
-                // a replay continues nobody's trace
-                trace: None,
-                timestamp: record.timestamp,
-                attempt: 1,
-                item,
-            }),
-            Ok(Decoded::Skip(reason)) => *self.skipped.entry(reason).or_default() += 1,
+            Ok(Decoded::Item(item)) => {
+                let traced = Traced::anew(record);
+                let trace = traced.as_ref().map(Traced::context);
+                let (position, timestamp) = (record.position, record.timestamp);
+                self.items.push(Delivery { position, trace, timestamp, attempt: 1, item });
+                self.traced.extend(traced);
+            }
+            Ok(Decoded::Skip(reason)) => {
+                spans.passed_over(record, reason);
+                *self.skipped.entry(reason).or_default() += 1;
+            }
             Err(poison) => *self.dead.entry(poison.reason).or_default() += 1,
         }
     }
@@ -201,6 +224,23 @@ impl Outcomes {
             }
         }
     }
+}
+
+/// The work on a step, with its spans once it has succeeded.
+async fn traced<T>(
+    spans: &Spans,
+    step: &Step<T>,
+    work: impl Future<Output = Result<Vec<Outcome>, Error>>,
+) -> Result<Vec<Outcome>, Error> {
+    if step.traced.is_empty() {
+        return work.await;
+    }
+    let start = now();
+    let (applied, writes) = with_store_writes(work).await;
+    let (times, applied) = (Times { start, end: now() }, applied?);
+    let ends: HashMap<_, _> = step.items.iter().map(|item| item.position).zip(applied.iter().copied()).collect();
+    spans.applied(step.items.len(), &step.traced, times, &writes, |position| ends.get(&position).copied());
+    Ok(applied)
 }
 
 async fn until_up<H: BatchHandler>(handler: &mut H, items: &[Delivery<H::Item>]) -> Result<Vec<Outcome>, Error> {
@@ -292,8 +332,9 @@ mod tests {
 
         let handler = Keep { away: true, ..Keep::default() };
         let (mut steps, group) = (0, "a-replay");
-        let outcomes = replay(&kafka, group, USER_EVENTS.name, &spans, handler.clone(), |read| steps += read).await;
-        let outcomes = outcomes.unwrap();
+        let again =
+            Replay { kafka: &kafka, group_id: group, role: "analytics", topic: USER_EVENTS.name, spans: &spans };
+        let outcomes = replay(again, handler.clone(), |read| steps += read).await.unwrap();
         assert_eq!((outcomes.done, outcomes.records(), steps), (2_502, 2_504, 2_504));
         assert_eq!((outcomes.skipped, outcomes.dead), ([("asked", 1)].into(), [("no_text", 1)].into()));
         let mut kept = mem::take(&mut *handler.kept.lock().unwrap());

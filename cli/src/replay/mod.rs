@@ -12,7 +12,7 @@ use headwater_documents::{Digest, Documents};
 use headwater_proto::Millis;
 use headwater_stream::{
     KafkaConfig, SystemClock,
-    replay::{self, Outcomes, Span, Start},
+    replay::{self, Outcomes, Replay, Span, Start},
 };
 use tokio::time::Instant;
 
@@ -230,8 +230,8 @@ impl Run<'_> {
     async fn read<H: headwater_stream::BatchHandler>(&self, handler: H) -> Result<Outcomes, Error> {
         let total = self.spans.iter().map(Span::len).sum();
         let mut progress = Progress::new(self.audience, "replayed", total);
-        let (kafka, topic) = (self.kafka, self.of.group().topic.name);
-        let read = replay::replay(kafka, &self.group_id, topic, self.spans, handler, |read| progress.advance(read));
-        Ok(read.await?)
+        let (kafka, group_id, spans) = (self.kafka, self.group_id.as_str(), self.spans);
+        let again = Replay { kafka, group_id, role: self.of.name(), topic: self.of.group().topic.name, spans };
+        Ok(replay::replay(again, handler, |read| progress.advance(read)).await?)
     }
 }

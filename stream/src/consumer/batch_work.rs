@@ -18,10 +18,13 @@ use tracing::{Instrument as _, debug_span, info, warn};
 use super::{
     ConsumerConfig,
     books::Books,
-    spans::{Spans, Traced},
     work::{Desk, Message, Work},
 };
-use crate::{BatchHandler, Decoded, Delivery, Error, Outcome, Poison, Record, RetryPolicy, ledger::Epoch};
+use crate::{
+    BatchHandler, Decoded, Delivery, Error, Outcome, Poison, Record, RetryPolicy,
+    ledger::Epoch,
+    spans::{Spans, Traced},
+};
 
 pub(crate) struct Batches<H: BatchHandler> {
     filling: Vec<Delivery<H::Item>>,

@@ -16,7 +16,6 @@ use tracing::{Instrument as _, debug_span};
 use super::{
     ConsumerConfig,
     books::Books,
-    spans::{Spans, Traced},
     work::{Desk, Message, Work},
 };
 use crate::{
@@ -24,6 +23,7 @@ use crate::{
     dead_letter::{Disposition, Failure, Raw},
     ledger::Epoch,
     parking::{Key, Next, Parking},
+    spans::{Spans, Traced},
 };
 
 pub(crate) struct Events<H: EventHandler> {

@@ -10,7 +10,6 @@ mod leave;
 mod mend;
 mod outcomes;
 mod poll_loop;
-mod spans;
 mod state;
 #[cfg(test)]
 mod tests;

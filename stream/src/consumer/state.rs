@@ -14,7 +14,6 @@ use tracing::{debug, error, info};
 use super::{
     ConsumerConfig,
     books::Books,
-    spans::Spans,
     work::{Message, Work},
 };
 use crate::{
@@ -23,6 +22,7 @@ use crate::{
     dead_letter::{Disposition, Failure, Raw},
     headers,
     rebalance::Statistics,
+    spans::Spans,
     truncation::Log,
     watchdog::{Snapshot, Stall},
 };

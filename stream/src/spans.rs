@@ -1,13 +1,12 @@
 //! The spans of a record in a consumer: `process` under the `send` that its `traceparent` names, and its store writes
-//! under that. A batch has a span in a trace of its own, since it has as many parents as records. Of records whose trace
-//! is not recorded nothing is kept.
+//! under that. A batch has a span in a trace of its own, since it has as many parents as records. A replay goes on in
+//! nobody's trace: each of its `process` spans begins one. Of records whose trace is not recorded nothing is kept.
 use headwater_otel::{
     Span, StoreWrite, TraceContext, begin_trace, is_recorded, names,
     span::{Kind, Times, now},
 };
 
-use super::ConsumerConfig;
-use crate::{Outcome, Position, Record, Verdict, headers};
+use crate::{ConsumerConfig, Outcome, Position, Record, Verdict, headers};
 
 /// A batch links to so many of its records at most; each of them links to the batch.
 const LINKS: usize = 128;
@@ -18,6 +17,8 @@ pub(crate) struct Spans {
     role: &'static str,
     group: String,
     topic: &'static str,
+    /// Of a replay.
+    again: bool,
 }
 
 /// A record whose trace is recorded.
@@ -26,6 +27,8 @@ pub(crate) struct Traced {
     position: Position,
     /// The span that sent it.
     sent: TraceContext,
+    /// Whether its processing is part of the same trace.
+    goes_on: bool,
     /// The span of its processing: what the handler sends goes on from here.
     process: TraceContext,
     /// eventId, as its header says.
@@ -36,7 +39,13 @@ impl Traced {
     pub(crate) fn of(record: &Record<'_>) -> Option<Self> {
         let sent = headers::trace_context(record).filter(|context| is_recorded(*context))?;
         let id = record.headers.get(headers::CE_ID).map(|id| String::from_utf8_lossy(id).into_owned());
-        Some(Self { position: record.position, sent, process: sent.child(), message_id: id.unwrap_or_default() })
+        let message_id = id.unwrap_or_default();
+        Some(Self { position: record.position, sent, goes_on: true, process: sent.child(), message_id })
+    }
+
+    /// The same for a record that is read once more: a trace of its own, recorded because the first one is.
+    pub(crate) fn anew(record: &Record<'_>) -> Option<Self> {
+        Some(Self { goes_on: false, process: new_trace(), ..Self::of(record)? })
     }
 
     pub(crate) fn partition(&self) -> i32 {
@@ -57,7 +66,12 @@ impl Traced {
 impl Spans {
     pub(crate) fn new(config: &ConsumerConfig) -> Self {
         let group = format!("{}{}", config.group.id, config.group_suffix);
-        Self { role: config.role, group, topic: config.group.topic.name }
+        Self { role: config.role, group, topic: config.group.topic.name, again: false }
+    }
+
+    /// Of a replay by what is otherwise the work of `role`.
+    pub(crate) fn of_replay(role: &'static str, group_id: &str, topic: &'static str) -> Self {
+        Self { role, group: group_id.to_owned(), topic, again: true }
     }
 
     /// One attempt at one record.
@@ -76,7 +90,8 @@ impl Spans {
 
     /// A record that has no work for this consumer.
     pub(crate) fn passed_over(&self, record: &Record<'_>, reason: &'static str) {
-        let Some(traced) = Traced::of(record) else { return };
+        let traced = if self.again { Traced::anew(record) } else { Traced::of(record) };
+        let Some(traced) = traced else { return };
         let (start, end) = (now(), now());
         if let Some(span) = self.process(&traced) {
             ended(span, Times { start, end }, "skipped", Some(reason));
@@ -95,8 +110,7 @@ impl Spans {
         if traced.is_empty() {
             return;
         }
-        // sampled because records in it are
-        let batch = TraceContext { sampled: true, ..begin_trace(None).unwrap_or_else(TraceContext::root) };
+        let batch = new_trace();
         if let Some(span) = Span::start(self.role, names::SPAN_BATCH, Kind::Consumer, batch, None) {
             let span =
                 self.about_kafka(span).with(names::BATCH_MESSAGE_COUNT, i64::try_from(records).unwrap_or(i64::MAX));
@@ -116,7 +130,8 @@ impl Spans {
     }
 
     fn process(&self, traced: &Traced) -> Option<Span> {
-        let span = Span::start(self.role, names::SPAN_PROCESS, Kind::Consumer, traced.process, Some(traced.sent))?;
+        let parent = traced.goes_on.then_some(traced.sent);
+        let span = Span::start(self.role, names::SPAN_PROCESS, Kind::Consumer, traced.process, parent)?;
         let Position { partition, offset } = traced.position;
         let span = self.about_kafka(span).with(names::MESSAGE_ID, traced.message_id.clone());
         let span = span.with(names::PARTITION, partition.to_string()).with(names::MESSAGING_OFFSET, offset);
@@ -140,6 +155,11 @@ impl Spans {
             batch.into_iter().fold(span, Span::linked).over(times);
         }
     }
+}
+
+/// Sampled because the records in it are.
+fn new_trace() -> TraceContext {
+    TraceContext { sampled: true, ..begin_trace(None).unwrap_or_else(TraceContext::root) }
 }
 
 fn ended(span: Span, times: Times, outcome: &'static str, reason: Option<&'static str>) {
