@@ -3,6 +3,7 @@ mod batches;
 mod digest;
 mod grpc;
 mod instance;
+mod late;
 mod law;
 mod recounts;
 mod troubled;
