@@ -67,6 +67,16 @@ async fn the_three_commands_that_up_prints_work_when_pasted_and_ctrl_c_ends_it()
     assert!(paste(login).contains("sessionId"), "{login}");
     eventually("the login is counted", async || paste(active).contains(r#""activeUsers":"1""#).then_some(())).await;
 
+    // its documents are in no other process than its own
+    let digest = Command::new(env!("CARGO_BIN_EXE_headwater-under-test"))
+        .args(["digest", "analytics"])
+        .current_dir(&up.folder)
+        .output()
+        .expect("the binary starts");
+    let told = String::from_utf8_lossy(&digest.stdout);
+    let counted = told.lines().any(|line| line.split_whitespace().take(2).eq(["session_events", "1"]));
+    assert!(digest.status.success() && counted, "{told}{}", String::from_utf8_lossy(&digest.stderr));
+
     let stopping = Instant::now();
     let pid = up.process.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());

@@ -2,13 +2,14 @@
 use std::{fs, io::Write as _, path::Path};
 
 use headwater_cli::{
-    Role, Target,
+    Derived, Role, Target,
+    replay::{Arguments, Comparison, From, replay},
     simulate::{Audience, Line, Outcome, Parameters, Poison, Record, Scenario, Summary, simulate},
     up::Change,
     verify::{Table, verify},
 };
 use headwater_proto::{EventId, topics::USER_EVENTS};
-use headwater_stream::{Clock, Position, SystemClock, testing::RawWriter};
+use headwater_stream::{Clock, Position, SystemClock, replay::Start, testing::RawWriter};
 use headwater_tests::{Running, eventually};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -66,6 +67,15 @@ async fn what_comes_out_is_what_must_come_of_what_went_in() {
         assert!(row.expected > 0 || may_be_none, "nothing to compare: {}\n{table}", row.what);
         assert!(row.note.is_empty(), "{}: {}", row.what, row.note);
     }
+    // and once more from the log, beside the documents in memory
+    for of in [Derived::Analytics, Derived::Fraud] {
+        let arguments = Arguments { of, from: From(Start::Beginning), until: None, keep: false };
+        let settings = simulated.platform.platform().settings();
+        let replayed = replay(&arguments, &simulated.target, settings, Audience::Nobody).await.expect("a replay");
+        assert_eq!(replayed.comparison, Comparison::Equal { with: "the live documents".into() }, "{replayed}");
+        assert!(replayed.digest.collections.iter().all(|collection| collection.documents > 0), "{replayed}");
+    }
+    assert_eq!(simulated.verify().await.differences(), 0, "a replay changes nothing");
     simulated.stop().await;
 }
 

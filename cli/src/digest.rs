@@ -2,21 +2,19 @@
 use std::io::Write as _;
 
 use crate::{
-    Error,
+    Error, Target,
     derived::{Derived, Told},
     documents,
+    live::Live,
     settings::Settings,
 };
 
+/// Of the documents on the configured server, else of those that the running platform has in memory.
 pub(crate) async fn run(of: Derived, settings: &Settings) -> Result<(), Error> {
-    let Some(uri) = &settings.mongodb_uri else {
-        return Err(Error::Usage(
-            "MONGODB_URI is not set: documents in memory can only be reached in their own process; set it, or see what \
-             the log comes to by `headwater replay`"
-                .to_owned(),
-        ));
+    let digest = match &settings.mongodb_uri {
+        Some(uri) => of.digest(&documents::open(uri).await?, "").await?,
+        None => Live::ask(of, &Target::find(settings)?).await?.digest,
     };
-    let digest = of.digest(&documents::open(uri).await?, "").await?;
     let written = write!(std::io::stdout(), "{}", Told(of, &digest));
     written.map_err(|source| Error::Io { what: "cannot print the digest".to_owned(), source })
 }

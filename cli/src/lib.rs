@@ -7,6 +7,7 @@ mod documents;
 mod error;
 mod groups;
 mod health;
+mod live;
 mod ports;
 pub mod replay;
 mod roles;
@@ -77,7 +78,8 @@ enum Verb {
     Trace(trace::Arguments),
     /// Print each consumer group: its members, what each owns, offsets and lag.
     Groups(groups::Options),
-    /// Print one number for everything that a service has derived from the log, and one for each of its collections.
+    /// Print one number for everything that a service has derived from the log, and one for each of its collections: of
+    /// the documents at MONGODB_URI, else of those that a running platform has in memory.
     Digest {
         #[arg(value_name = "SERVICE")]
         of: Derived,

@@ -61,6 +61,10 @@ async fn an_instance_is_stopped_and_started_and_its_store_outlives_it() {
         (Method::POST, "/instances/ingress/1/kill", 404),
         (Method::GET, "/instances/ingress/1/stop", 405),
         (Method::GET, "/healthz", 200),
+        (Method::GET, "/digests/analytics", 200),
+        (Method::GET, "/digests/fraud", 200),
+        (Method::GET, "/digests/ingress", 404),
+        (Method::POST, "/digests/fraud", 405),
     ] {
         let (status, answer) = asked.admin(method, path).await;
         assert_eq!(status, expected, "{path}: {answer}");

@@ -20,6 +20,11 @@ impl Positions {
         positions.get(&partition).copied().unwrap_or(0)
     }
 
+    /// Of every partition of which something was read.
+    pub fn all(&self) -> BTreeMap<i32, i64> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Everything below `next` is in the store. Only forward: an older owner that reports late changes nothing.
     pub fn advance(&self, partition: i32, next: i64) {
         let mut positions = self.0.write().unwrap_or_else(PoisonError::into_inner);
@@ -44,6 +49,7 @@ mod tests {
         positions.advance(3, 7);
         positions.advance(3, 5);
         assert_eq!((positions.next(3), positions.next(4)), (7, 0));
+        assert_eq!(positions.all(), [(3, 7)].into());
         positions.restart(3, 2);
         assert_eq!(positions.next(3), 2, "unless the log began anew");
     }

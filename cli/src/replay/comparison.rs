@@ -9,7 +9,7 @@ use headwater_stream::{
 };
 
 use super::Arguments;
-use crate::{Error, Target};
+use crate::{Error, Target, live::Live};
 
 /// With the live documents, or with those of an earlier replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum Comparison {
     },
     Different {
         with: String,
-        collections: Vec<&'static str>,
+        collections: Vec<String>,
     },
     /// Nothing stands for the same records.
     Impossible {
@@ -53,13 +53,11 @@ impl Comparison {
         spans: &[Span],
         digest: &Digest,
     ) -> Result<Self, Error> {
-        let Some(documents) = documents else {
-            let why =
-                "documents in memory are in their own process; a second replay of the same log has the same digest";
-            return Ok(Self::Impossible { why });
-        };
         let (of, kafka) = (arguments.of, target.kafka());
         if let Some(earlier) = &arguments.until {
+            let Some(documents) = documents else {
+                return Ok(Self::Impossible { why: "what a replay in memory has made is gone with it" });
+            };
             let other = of.digest(documents, &earlier.suffix()).await?;
             return Ok(Self::between(format!("replay {earlier}"), digest, &other));
         }
@@ -67,11 +65,24 @@ impl Comparison {
             return Ok(Self::Impossible { why: "the live documents are of the whole log, these of a part" });
         }
         let group_id = format!("{}{}", of.group().id, target.group_suffix);
-        let live = groups::lag(&kafka, &group_id, of.group().topic.name).await?;
+        let lag = async || groups::lag(&kafka, &group_id, of.group().topic.name).await;
+        let (live, other) = match documents {
+            Some(documents) => {
+                let live = lag().await?;
+                (live, of.digest(documents, "").await?)
+            }
+            None => match Live::ask(of, target).await {
+                Ok(Live { digest, positions }) => (standing(lag().await?, positions.as_ref()), digest),
+                Err(error) if error.exit_code() == 3 => {
+                    return Ok(Self::Impossible { why: "the process that has the live documents does not answer" });
+                }
+                Err(error) => return Err(error),
+            },
+        };
         if let Some(why) = elsewhere(spans, &live) {
             return Ok(Self::Impossible { why });
         }
-        Ok(Self::between("the live documents".to_owned(), digest, &of.digest(documents, "").await?))
+        Ok(Self::between("the live documents".to_owned(), digest, &other))
     }
 
     fn between(with: String, one: &Digest, other: &Digest) -> Self {
@@ -79,9 +90,19 @@ impl Comparison {
             return Self::Equal { with };
         }
         let both = one.collections.iter().zip(&other.collections);
-        let different = both.filter(|(one, other)| one != other).map(|(one, _)| one.name);
+        let different = both.filter(|(one, other)| one != other).map(|(one, _)| one.name.clone());
         Self::Different { with, collections: different.collect() }
     }
+}
+
+/// Where documents in memory stand: their process has read the log from its start, whatever its group has committed.
+fn standing(mut live: Vec<PartitionLag>, positions: Option<&BTreeMap<i32, i64>>) -> Vec<PartitionLag> {
+    if let Some(positions) = positions {
+        for lag in &mut live {
+            lag.committed = positions.get(&lag.partition).copied();
+        }
+    }
+    live
 }
 
 /// Why the live group stands elsewhere than at the ends of the spans.
@@ -131,6 +152,12 @@ mod tests {
         ] {
             let told = elsewhere(&spans, &live);
             assert!(told.is_some_and(|told| told.contains(why)), "{live:?}: {told:?}");
+        }
+        // a new process in memory, behind an old commit
+        let committed = || vec![lag(0, Some(7), 7), lag(1, None, 0)];
+        for (positions, equal) in [(None, true), (Some([(0, 7)].into()), true), (Some([(0, 6)].into()), false)] {
+            let live = standing(committed(), positions.as_ref());
+            assert_eq!(elsewhere(&spans, &live).is_none(), equal, "{positions:?}");
         }
     }
 }

@@ -15,8 +15,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Error, Role,
-    up::{Change, Instances},
+    Derived, Error, Role,
+    up::{Change, Instances, services::LiveDocuments},
 };
 
 pub(crate) async fn serve(
@@ -24,12 +24,14 @@ pub(crate) async fn serve(
     metrics: Metrics,
     readiness: Readiness,
     instances: Arc<Instances>,
+    documents: LiveDocuments,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let routes = Router::new()
         .route("/instances", get(list))
         .route("/instances/{role}/{number}/{change}", post(change))
         .with_state(instances)
+        .merge(Router::new().route("/digests/{service}", get(digest)).with_state(documents))
         .merge(admin_routes(metrics, readiness))
         .into_make_service_with_connect_info::<SocketAddr>();
     let served = axum::serve(listener, routes).with_graceful_shutdown(shutdown.cancelled_owned()).await;
@@ -46,9 +48,8 @@ async fn change(
     Path((role, number, change)): Path<(String, u32, String)>,
     headers: HeaderMap,
 ) -> Response {
-    // a web page of anybody's reaches loopback through its reader's browser, but not without saying so
-    if !caller.ip().to_canonical().is_loopback() || headers.contains_key(header::ORIGIN) {
-        return refused(StatusCode::FORBIDDEN, "only from this machine, and not from a web page");
+    if is_foreign(caller, &headers) {
+        return refused(StatusCode::FORBIDDEN, FOREIGN);
     }
     let change = match change.as_str() {
         "start" => Change::Start,
@@ -63,6 +64,34 @@ async fn change(
         Some(listed) => Json(listed).into_response(),
         None => refused(StatusCode::NOT_FOUND, "no such instance; GET /instances lists them"),
     }
+}
+
+/// It reads every document, so it is not for everybody.
+async fn digest(
+    State(documents): State<LiveDocuments>,
+    ConnectInfo(caller): ConnectInfo<SocketAddr>,
+    Path(service): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    if is_foreign(caller, &headers) {
+        return refused(StatusCode::FORBIDDEN, FOREIGN);
+    }
+    let live = match Derived::from_str(&service, false) {
+        Ok(of) => documents.digest(of).await,
+        Err(_) => None,
+    };
+    match live {
+        Some(Ok(live)) => Json(live).into_response(),
+        Some(Err(error)) => refused(StatusCode::SERVICE_UNAVAILABLE, &error.story()),
+        None => refused(StatusCode::NOT_FOUND, "there are digests of analytics and of fraud, where they run"),
+    }
+}
+
+const FOREIGN: &str = "only from this machine, and not from a web page";
+
+/// A web page of anybody's reaches loopback through its reader's browser, but not without saying so.
+fn is_foreign(caller: SocketAddr, headers: &HeaderMap) -> bool {
+    !caller.ip().to_canonical().is_loopback() || headers.contains_key(header::ORIGIN)
 }
 
 fn refused(status: StatusCode, message: &str) -> Response {

@@ -99,8 +99,8 @@ impl Platform {
         }
         let instances = Arc::new(instances);
         let shutdown = CancellationToken::new();
-        let admin =
-            admin::serve(ports.admin.listen().await?, metrics, readiness.clone(), instances.clone(), shutdown.clone());
+        let (listener, documents) = (ports.admin.listen().await?, services.live_documents(roles));
+        let admin = admin::serve(listener, metrics, readiness.clone(), instances.clone(), documents, shutdown.clone());
         let mut platform = Self {
             addresses: ports.addresses(),
             kafka,

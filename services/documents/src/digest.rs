@@ -1,9 +1,9 @@
 //! One number for everything that the collections of a store say: two stores with the same digest hold the same
 //! documents. Pure: no server.
-use std::{fmt, pin::pin};
+use std::{fmt, pin::pin, str::FromStr};
 
 use futures::{Stream, TryStreamExt as _};
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
 /// A document in the form of which the digest is taken, the same for every store: what it says, without processing
@@ -16,21 +16,21 @@ pub trait Canonical {
 }
 
 /// SHA-256 over the canonical documents of every collection, sorted by `_id`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Digest {
     pub whole: Sum,
     pub collections: Vec<CollectionDigest>,
 }
 
 /// What one collection adds: where two digests differ, this tells where to look.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CollectionDigest {
-    pub name: &'static str,
+    pub name: String,
     pub documents: u64,
     pub sum: Sum,
 }
 
-/// Shown in hexadecimal.
+/// Shown and read in hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Sum([u8; 32]);
 
@@ -43,6 +43,34 @@ impl fmt::Display for Sum {
 impl fmt::Debug for Sum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("not the 64 hexadecimal digits of a SHA-256")]
+pub struct InvalidSum;
+
+impl FromStr for Sum {
+    type Err = InvalidSum;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSum> {
+        let digits =
+            text.bytes().map(|digit| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok()));
+        let digits: [u8; 64] =
+            digits.collect::<Option<Vec<_>>>().and_then(|digits| digits.try_into().ok()).ok_or(InvalidSum)?;
+        Ok(Self(std::array::from_fn(|place| digits[2 * place] << 4 | digits[2 * place + 1])))
+    }
+}
+
+impl Serialize for Sum {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Sum {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -93,6 +121,7 @@ impl Digester {
             self.whole.update(&line);
             count += 1;
         }
+        let name = name.to_owned();
         self.collections.push(CollectionDigest { name, documents: count, sum: Sum(sum.finalize().into()) });
         Ok(())
     }
@@ -142,7 +171,7 @@ mod tests {
         let whole = "c90a68b21cc0965451b6795cb9ee96bd7855903074c60995eeae38345f0f90e5";
         assert_eq!(one.whole.to_string(), whole);
         assert_eq!(
-            one.collections.iter().map(|c| (c.name, c.documents)).collect::<Vec<_>>(),
+            one.collections.iter().map(|c| (c.name.as_str(), c.documents)).collect::<Vec<_>>(),
             [("facts", 2), ("more", 0)]
         );
         for other in [
@@ -152,6 +181,12 @@ mod tests {
             &[("facts", &[("a", 1), ("b", 2), ("c", 0)]), ("more", &[])],
         ] {
             assert_ne!(digest(other).await.unwrap().whole, one.whole, "{other:?}");
+        }
+        let sent = serde_json::to_string(&one).unwrap();
+        assert!(sent.contains(whole), "{sent}");
+        assert_eq!(serde_json::from_str::<Digest>(&sent).unwrap(), one);
+        for text in [&whole[1..], &format!("{whole}0"), &whole.replace('c', "x"), ""] {
+            assert_eq!(text.parse::<Sum>(), Err(InvalidSum), "{text}");
         }
     }
 

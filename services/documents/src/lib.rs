@@ -19,7 +19,7 @@ mod tests;
 
 pub use collection::{Change, Collection, Find, Index};
 pub use connection::Documents;
-pub use digest::{Canonical, CollectionDigest, Digest, DigestError, Digester, Sum};
+pub use digest::{Canonical, CollectionDigest, Digest, DigestError, Digester, InvalidSum, Sum};
 pub use error::{Error, OpenError};
 pub use mongodb::bson;
 

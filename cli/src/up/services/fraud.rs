@@ -8,6 +8,7 @@ use super::{Surroundings, together};
 use crate::{
     Error, Role,
     documents::refused,
+    live::Live,
     ports::Port,
     up::instances::{Birth, Life},
 };
@@ -36,6 +37,13 @@ impl Fraud {
         match self {
             Self::Memory(service) => mount(services, service.api.clone()),
             Self::Mongo(service) => mount(services, service.api.clone()),
+        }
+    }
+
+    pub(crate) async fn live(&self) -> Result<Live, Error> {
+        match self {
+            Self::Memory(service) => Live::of_fraud(&service.store).await,
+            Self::Mongo(service) => Live::of_fraud(&service.store).await,
         }
     }
 

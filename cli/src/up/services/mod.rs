@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::instances::Birth;
 use crate::{
-    Error, Role,
+    Derived, Error, Role,
+    live::Live,
     ports::{Port, Ports},
     settings::Settings,
 };
@@ -76,6 +77,14 @@ impl Services {
         }
     }
 
+    /// Of those that run here.
+    pub(crate) fn live_documents(&self, roles: &[Role]) -> LiveDocuments {
+        LiveDocuments {
+            analytics: roles.contains(&Role::Analytics).then(|| self.analytics.clone()),
+            fraud: roles.contains(&Role::Fraud).then(|| self.fraud.clone()),
+        }
+    }
+
     fn beside_ingress(&self, roles: &[Role]) -> Mount {
         let analytics = roles.contains(&Role::Analytics).then(|| self.analytics.clone());
         let fraud = roles.contains(&Role::Fraud).then(|| self.fraud.clone());
@@ -88,6 +97,23 @@ impl Services {
             }
             services
         })
+    }
+}
+
+/// What the services of this process have derived from the log, whether their instances run or not.
+#[derive(Clone)]
+pub(crate) struct LiveDocuments {
+    analytics: Option<analytics::Analytics>,
+    fraud: Option<fraud::Fraud>,
+}
+
+impl LiveDocuments {
+    /// `None` where the service does not run here.
+    pub(crate) async fn digest(&self, of: Derived) -> Option<Result<Live, Error>> {
+        match of {
+            Derived::Analytics => Some(self.analytics.as_ref()?.live().await),
+            Derived::Fraud => Some(self.fraud.as_ref()?.live().await),
+        }
     }
 }
 

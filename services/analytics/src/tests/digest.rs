@@ -45,9 +45,9 @@ async fn one_event_more_is_another_digest_in_each_collection_it_touches() {
         consume(store.clone(), &[vec![event]]).await;
         digest(&store).await.unwrap()
     };
-    let changed = |before: &Digest, after: &Digest| -> Vec<&'static str> {
+    let changed = |before: &Digest, after: &Digest| -> Vec<String> {
         let both = before.collections.iter().zip(&after.collections);
-        both.filter(|(before, after)| before != after).map(|(before, _)| before.name).collect()
+        both.filter(|(before, after)| before != after).map(|(before, _)| before.name.clone()).collect()
     };
     let first = take(event(1, EventType::UserLoggedIn, "ann", "s", at)).await;
     let again = take(event(2, EventType::UserLoggedIn, "ann", "s", at)).await;
