@@ -5,7 +5,6 @@ use std::future::Future;
 
 use bytes::Bytes;
 use headwater_proto::Millis;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::StoreError;
@@ -65,8 +64,6 @@ pub trait Outbox: Send + Sync + 'static {
 pub struct Lease {
     pub partition: i32,
     pub token: i64,
-    /// Unless renewed; `None` lasts.
-    pub until: Option<Instant>,
     /// Another relay is due it: read no more of it, and release it when nothing is in flight.
     pub surplus: bool,
 }

@@ -8,9 +8,10 @@
 //! unsent row. Records that were in the log already repeat there, behind their first occurrence; consumers tell them
 //! by their eventId. An absent broker is no failure: records wait in the producer, rows in the outbox.
 //!
-//! Several relays share the shards by leases. One that loses a shard, or cannot renew in time, purges its producer
-//! before it does anything else; what a zombie still sends was in the outbox when it was read, so the new owner has
-//! sent it or will, in order: the zombie's records are only repetitions.
+//! Several relays share the shards by leases, whose tokens every read and every delete prove. One that learns that it
+//! lost a shard purges its producer first; what a zombie still sends was in the outbox when it was read, so the new
+//! owner has sent it or will, in order: the zombie's records are only repetitions. Therefore a lease that ran out
+//! because the store or this process was slow costs nothing as long as nobody else has taken the shard.
 //!
 //! Nothing here is urgent at a crash: what was produced and not deleted is produced again by the next owner.
 mod sending;
@@ -26,11 +27,11 @@ use headwater_proto::topics::USER_EVENTS;
 use headwater_stream::{Backlog, Clock, KafkaConfig, OutboundRecord, Patience, Position, Producer, SendError};
 use metrics::{counter, gauge};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{Instrument as _, debug_span, error, info, warn};
 use uuid::Uuid;
 
@@ -71,14 +72,9 @@ pub(crate) async fn run<O: Outbox + Clone>(
     // a step is due at `next_step` if there is a reason for one
     let (mut due, mut next_step) = (false, Instant::now());
     loop {
-        let expiry = relay.expiry();
         let stepped = tokio::select! {
             () = shutdown.cancelled() => break,
-            () = at(expiry) => relay.expired(),
-            leases = &mut relay.leasing => {
-                due = true;
-                relay.leased(leases.map_err(StoreError::unavailable).flatten())
-            }
+            Ok(()) = relay.leases.changed() => { due = true; relay.leased() }
             Some(row) = relay.reports.next() => {
                 due = true;
                 relay.reported(row).await
@@ -88,16 +84,7 @@ pub(crate) async fn run<O: Outbox + Clone>(
             _ = gauges.tick() => { show(&relay.outbox, &clock).await; Ok(()) }
             () = sleep_until(next_step), if due => {
                 next_step = Instant::now() + STEP;
-                // a step that is given up leaves rows without a report, and what follows is a purge
-                let stepped = tokio::select! {
-                    stepped = relay.step() => stepped.map(Some),
-                    () = at(expiry) => Ok(None),
-                };
-                match stepped {
-                    Ok(Some(more)) => { due = more; Ok(()) }
-                    Ok(None) => relay.expired().and(Err(Failure::Lease)),
-                    Err(failure) => Err(failure),
-                }
+                relay.step().await.map(|more| due = more)
             }
         };
         if let Err(failure) = stepped {
@@ -112,28 +99,31 @@ pub(crate) async fn run<O: Outbox + Clone>(
     Ok(())
 }
 
-/// The next round, apart from the relay's steps: none of them may delay a renewal.
-fn leasing<O: Outbox + Clone>(outbox: &O, relay: Uuid, pause: Duration) -> Leasing {
-    let outbox = outbox.clone();
-    tokio::spawn(async move {
-        sleep(pause).await;
-        outbox.lease(relay).await
-    })
-}
-
-type Leasing = JoinHandle<Result<Vec<Lease>, StoreError>>;
-
-async fn at(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => sleep_until(moment).await,
-        None => std::future::pending().await,
+/// Round after round, apart from the relay's steps: none of them may delay a renewal.
+async fn renew<O: Outbox>(outbox: O, relay: Uuid, leases: watch::Sender<Vec<Lease>>, end: CancellationToken) {
+    let mut rounds = interval(LEASES);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while end.run_until_cancelled(rounds.tick()).await.is_some() {
+        match outbox.lease(relay).await {
+            Ok(held) => {
+                leases.send_if_modified(|before| std::mem::replace(before, held) != *before);
+            }
+            Err(error) => {
+                let error = &error as &(dyn std::error::Error + 'static);
+                warn!(error, "the relay's shards could not be renewed; asking again");
+            }
+        }
     }
 }
 
 struct Relay<O> {
     /// What leases are held as.
     id: Uuid,
-    leasing: Leasing,
+    /// As of the last round.
+    leases: watch::Receiver<Vec<Lease>>,
+    renewal: JoinHandle<()>,
+    /// Until it is dropped, the leases are renewed.
+    renewing: Option<DropGuard>,
     outbox: O,
     producer: Producer,
     /// Of the embedded broker.
@@ -165,7 +155,7 @@ enum Failure {
     },
     #[error(transparent)]
     Producer(#[from] headwater_stream::Error),
-    #[error("shards were lost to another relay, or could not be renewed in time")]
+    #[error("shards were lost to another relay")]
     Lease,
 }
 
@@ -182,12 +172,15 @@ impl Failure {
 
 impl<O: Outbox + Clone> Relay<O> {
     fn open(outbox: O, kafka: &KafkaConfig) -> Result<Self, Error> {
-        let id = Uuid::new_v4();
+        let (id, producer, end) = (Uuid::new_v4(), Producer::open(kafka, Patience::Forever)?, CancellationToken::new());
+        let (held, leases) = watch::channel(Vec::new());
         Ok(Self {
             id,
-            producer: Producer::open(kafka, Patience::Forever)?,
+            leases,
+            renewal: tokio::spawn(renew(outbox.clone(), id, held, end.clone())),
+            renewing: Some(end.drop_guard()),
+            producer,
             backlog: kafka.backlog().cloned(),
-            leasing: leasing(&outbox, id, Duration::ZERO),
             outbox,
             shards: (0..USER_EVENTS.partitions).map(|_| Shard::default()).collect(),
             next_delete: Instant::now(),
@@ -196,41 +189,23 @@ impl<O: Outbox + Clone> Relay<O> {
         })
     }
 
-    /// When the first lease ends unless it is renewed.
-    fn expiry(&self) -> Option<Instant> {
-        self.shards.iter().filter_map(Shard::until).min()
-    }
-
-    /// A round has ended; the next one follows.
-    fn leased(&mut self, leases: Result<Vec<Lease>, StoreError>) -> Result<(), Failure> {
-        self.leasing = leasing(&self.outbox, self.id, LEASES);
-        let leases = leases?;
-        let lease = |partition| leases.iter().copied().find(|lease| lease.partition == partition);
-        self.hold(lease)
-    }
-
-    fn expired(&mut self) -> Result<(), Failure> {
-        let now = Instant::now();
-        let valid = |shard: &Shard| shard.lease().filter(|lease| lease.until.is_none_or(|until| until > now));
-        let left: Vec<Option<Lease>> = self.shards.iter().map(valid).collect();
-        self.hold(|partition| left[partition as usize])
-    }
-
-    fn hold(&mut self, lease: impl Fn(i32) -> Option<Lease>) -> Result<(), Failure> {
+    /// Takes over what the last round has changed.
+    fn leased(&mut self) -> Result<(), Failure> {
         let (mut in_flight, mut taken, mut lost) = (false, Vec::new(), Vec::new());
+        let leases = self.leases.borrow_and_update();
         for (partition, shard) in (0..).zip(&mut self.shards) {
-            let (before, lease) = (shard.lease().is_some(), lease(partition));
-            in_flight |= shard.leased(lease);
-            match (before, lease.is_some()) {
+            let lease = leases.iter().copied().find(|lease| lease.partition == partition);
+            match (shard.lease().is_some(), lease.is_some()) {
                 (false, true) => taken.push(partition),
                 (true, false) => lost.push(partition),
                 _ => {}
             }
+            in_flight |= shard.leased(lease);
         }
         if !taken.is_empty() || !lost.is_empty() {
             info!(?taken, ?lost, "the relay's shards have changed");
         }
-        gauge!(names::RELAY_SHARDS).set(self.shards.iter().filter(|shard| shard.lease().is_some()).count() as f64);
+        gauge!(names::RELAY_SHARDS).set(leases.len() as f64);
         if in_flight { Err(Failure::Lease) } else { Ok(()) }
     }
 
@@ -374,10 +349,8 @@ impl<O: Outbox + Clone> Relay<O> {
     /// Lets what is committed arrive, and ends.
     async fn drain(mut self) {
         let deadline = Instant::now() + DRAIN;
-        // no lease is renewed from here on: what is read after the first has ended may be in flight elsewhere
-        let reading = self.expiry().map_or(deadline, |expiry| deadline.min(expiry));
-        let _ = timeout_at(reading, self.read_all()).await; // what was not read stays where it is
-        self.leasing.abort();
+        drop(self.renewing.take());
+        let _ = timeout_at(deadline, self.read_all()).await; // what was not read stays where it is
         let left = deadline.saturating_duration_since(Instant::now());
         let _ = self.producer.clone().close(left).await; // what did not arrive is said below
         // a closed producer owes no report
@@ -392,6 +365,7 @@ impl<O: Outbox + Clone> Relay<O> {
         if left > 0 {
             info!(rows = left, "the relay ends with rows in flight; the next one sends them again");
         }
+        let _ = self.renewal.await; // a round after the end would take shards for nobody
         if let Err(error) = self.outbox.resign(self.id).await {
             let error = &error as &(dyn std::error::Error + 'static);
             warn!(error, "the relay's shards could not be given back; others take them when the leases end");

@@ -1,6 +1,4 @@
 //! What of one shard is on its way to the log, and under which lease. No Kafka, no store, no clock.
-use tokio::time::Instant;
-
 use crate::outbox::{Lease, SentRow};
 
 /// The rows that were read and are not yet deleted, in the order in which they were produced.
@@ -46,11 +44,6 @@ impl Shard {
     /// A lease that is to be given back, once nothing depends on it.
     pub(super) fn releasable(&self) -> Option<Lease> {
         self.lease.filter(|lease| lease.surplus && self.rows.is_empty())
-    }
-
-    /// When the lease ends unless it is renewed.
-    pub(super) fn until(&self) -> Option<Instant> {
-        self.lease?.until
     }
 
     /// Excluded from the next reading.
@@ -102,7 +95,7 @@ mod tests {
     use super::*;
 
     fn lease(token: i64) -> Lease {
-        Lease { partition: 3, token, until: None, surplus: false }
+        Lease { partition: 3, token, surplus: false }
     }
 
     fn deletable(shard: &Shard) -> Vec<i64> {

@@ -47,7 +47,7 @@ impl Rows {
 
 impl Outbox for Rows {
     async fn lease(&self, _relay: Uuid) -> Result<Vec<Lease>, StoreError> {
-        Ok((0..12).map(|partition| Lease { partition, token: 1, until: None, surplus: false }).collect())
+        Ok((0..12).map(|partition| Lease { partition, token: 1, surplus: false }).collect())
     }
 
     async fn release(&self, _leases: &[Lease]) -> Result<(), StoreError> {
@@ -206,8 +206,8 @@ async fn no_row_overtakes_one_whose_failure_is_not_yet_read() {
     let rows = Rows::default();
     let (kafka, config) = embedded();
     let mut relay = Relay::open(rows.clone(), &config).unwrap();
-    let leases = (&mut relay.leasing).await.unwrap();
-    relay.leased(leases).unwrap();
+    relay.leases.changed().await.unwrap();
+    relay.leased().unwrap();
     kafka.refuse_next_produce();
     rows.insert(1, row("ada", "1"));
     relay.step().await.unwrap();

@@ -4,7 +4,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use headwater_proto::{Millis, topics::USER_EVENTS};
 use sqlx::{Error, PgConnection, Row, postgres::PgRow};
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
@@ -54,10 +53,8 @@ impl Outbox for PostgresStore {
     async fn lease(&self, relay: Uuid) -> Result<Vec<Lease>, StoreError> {
         let pool = self.pool.clone();
         self.unit(async move {
-            // counted from before it is asked for: here a lease never lasts longer than there
-            let until = Instant::now() + LEASE;
             let mut session = Session::begin(&pool, Lock::Leases).await?;
-            let leases = lease(&mut session, relay, until).await?;
+            let leases = lease(&mut session, relay).await?;
             session.commit().await?;
             Ok(leases)
         })
@@ -187,7 +184,7 @@ fn outbox_row(row: &PgRow) -> Result<OutboxRow, Error> {
 }
 
 /// One round of sharing: says that this relay lives, renews what it has, takes what it is due. Times are the database's.
-async fn lease(connection: &mut PgConnection, relay: Uuid, until: Instant) -> Result<Vec<Lease>, Error> {
+async fn lease(connection: &mut PgConnection, relay: Uuid) -> Result<Vec<Lease>, Error> {
     const LIVE: &str = "INSERT INTO outbox_relays (relay, alive_until) \
         VALUES ($1, clock_timestamp() + $2 * interval '1 second') \
         ON CONFLICT (relay) DO UPDATE SET alive_until = excluded.alive_until";
@@ -211,12 +208,7 @@ async fn lease(connection: &mut PgConnection, relay: Uuid, until: Instant) -> Re
         .bind(shares.iter().map(|share| share.partition).collect::<Vec<_>>())
         .bind(shares.iter().map(|share| share.token).collect::<Vec<_>>());
     query.bind(LEASE.as_secs_f64()).execute(&mut *connection).await?;
-    let lease = |share: shares::Share| Lease {
-        partition: share.partition,
-        token: share.token,
-        until: Some(until),
-        surplus: share.surplus,
-    };
+    let lease = |share: shares::Share| Lease { partition: share.partition, token: share.token, surplus: share.surplus };
     Ok(shares.into_iter().map(lease).collect())
 }
 

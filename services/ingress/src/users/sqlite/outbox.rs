@@ -23,7 +23,7 @@ pub(super) async fn insert(connection: &mut SqliteConnection, packed: &[PackedRo
 impl Outbox for SqliteStore {
     /// All shards for good: the store lives and ends with the one process that has it.
     async fn lease(&self, _relay: Uuid) -> Result<Vec<Lease>, StoreError> {
-        let lease = |partition| Lease { partition, token: 0, until: None, surplus: false };
+        let lease = |partition| Lease { partition, token: 0, surplus: false };
         Ok((0..USER_EVENTS.partitions).map(lease).collect())
     }
 

@@ -133,6 +133,37 @@ async fn the_shards_of_a_killed_instance_move_and_the_log_has_what_was_accepted_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_ran_out_and_that_nobody_took_stops_nothing_and_repeats_nothing() {
+    const EVENTS: u32 = 40;
+    let database = Database::create().await;
+    let (_broker, kafka) = embedded();
+    let one = Instance::start(&database, kafka.clone()).await;
+    let held = |expected: &'static [i64]| {
+        let database = &database;
+        move || async move {
+            let shares = shares(database).await;
+            if shares == expected { Ok(()) } else { Err(format!("{shares:?}")) }
+        }
+    };
+    until("owned", held(&[12])).await;
+    database.execute("ALTER TABLE outbox_relays RENAME TO elsewhere").await; // so that every round fails
+    until("expired", held(&[])).await;
+    for number in 0..EVENTS {
+        insist(&[&one.api], failure(number, 0)).await;
+    }
+    until("empty", || async {
+        let rows = database.column("SELECT count(*) FROM outbox").await[0];
+        if rows == 0 { Ok(()) } else { Err(format!("{rows} rows")) }
+    })
+    .await;
+    database.execute("ALTER TABLE elsewhere RENAME TO outbox_relays").await;
+    until("renewed", held(&[12])).await;
+    one.stop().await;
+    assert_eq!(read_topic(&kafka, USER_EVENTS.name).await.unwrap().len(), EVENTS as usize);
+    database.wipe().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_has_lost_a_shard_neither_reads_nor_deletes_it() {
     let database = Database::create().await;
     let store = database.open().await;
