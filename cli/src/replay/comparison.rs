@@ -68,15 +68,20 @@ impl Comparison {
         let lag = async || groups::lag(&kafka, &group_id, of.group().topic.name).await;
         let (live, other) = match documents {
             Some(documents) => {
-                let live = lag().await?;
-                (live, of.digest(documents, "").await?)
+                if let Some(why) = elsewhere(spans, &lag().await?) {
+                    return Ok(Self::Impossible { why });
+                }
+                let other = of.digest(documents, "").await?;
+                // it took its time: nothing may have come since
+                (lag().await?, other)
             }
             None => match Live::ask(of, target).await {
                 Ok(Live { digest, positions }) => (standing(lag().await?, positions.as_ref()), digest),
-                Err(error) if error.exit_code() == 3 => {
-                    return Ok(Self::Impossible { why: "the process that has the live documents does not answer" });
+                // whatever it is, the replay is not to blame for it
+                Err(_) => {
+                    let why = "the live documents cannot be asked for from here; `headwater digest` tells why";
+                    return Ok(Self::Impossible { why });
                 }
-                Err(error) => return Err(error),
             },
         };
         if let Some(why) = elsewhere(spans, &live) {
