@@ -106,7 +106,7 @@ impl Verbs {
     }
 
     /// What it printed, once it has ended well.
-    async fn run(&self, arguments: &[&str]) -> Result<String> {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Result<String> {
         let mut verb = self.start(arguments)?;
         let status = verb.ended().await?;
         let (out, err) = (fs::read_to_string(&verb.out)?, fs::read_to_string(&verb.err)?);

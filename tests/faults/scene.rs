@@ -28,7 +28,7 @@ use crate::{
     rows::{Afterwards, Row, Stage},
     services::{self, Parts},
     stack::Stack,
-    supervisor::Process,
+    supervisor::{Launch, Process},
     wait::until,
     webhook::Webhook,
 };
@@ -146,6 +146,21 @@ impl Scene {
 
     pub(crate) fn process(&self, name: &str) -> Result<&Process> {
         self.processes.iter().find(|process| process.name() == name).with_context(|| format!("no process {name}"))
+    }
+
+    /// kill -9 of a process that nobody starts again; what it was.
+    pub(crate) async fn lose(&mut self, name: &str) -> Result<Launch> {
+        let found = self.processes.iter().position(|process| process.name() == name);
+        let index = found.with_context(|| format!("no process {name}"))?;
+        self.processes.remove(index).kill_for_good().await
+    }
+
+    /// One more.
+    pub(crate) async fn add(&mut self, launch: Launch) -> Result<()> {
+        let process = Process::start(launch)?;
+        process.until_ready().await?;
+        self.processes.push(process);
+        Ok(())
     }
 
     pub(crate) fn processes(&self) -> &[Process] {

@@ -2,7 +2,7 @@
 //! `restart: unless-stopped` would. A process that ends by itself is started again too, and that is held against it.
 use std::{
     fs::{self, File},
-    net::TcpListener,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
@@ -69,9 +69,19 @@ impl Launch {
         command.spawn().with_context(|| format!("{} cannot be started", self.name))
     }
 
+    /// The same under another name.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        let instance = self.environment.iter_mut().filter(|(variable, _)| variable == "HEADWATER_INSTANCE");
+        instance.for_each(|(_, value)| *value = name.to_owned());
+        Self { name: name.to_owned(), ..self }
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(self.folder.join(format!("{}.log", self.name))).unwrap_or_default()
+    }
+
     fn last_words(&self) -> String {
-        let text = fs::read_to_string(self.folder.join(format!("{}.log", self.name))).unwrap_or_default();
-        text.lines().last().unwrap_or_default().to_owned()
+        self.said().lines().last().unwrap_or_default().to_owned()
     }
 }
 
@@ -90,6 +100,16 @@ impl Process {
         &self.launch.name
     }
 
+    /// Where its metrics are.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.launch.admin))
+    }
+
+    /// All it has logged so far.
+    pub(crate) fn said(&self) -> String {
+        self.launch.said()
+    }
+
     pub(crate) async fn until_ready(&self) -> Result<()> {
         let what = format!("{} is ready", self.name());
         until(what, READY, async || is_ready(&self.http, &self.launch).await).await
@@ -103,6 +123,15 @@ impl Process {
         state.child.kill()?;
         state.child.wait()?;
         state.start(&self.launch)
+    }
+
+    /// SIGKILL, and nobody starts it again. What it was, for whoever takes its place.
+    pub(crate) async fn kill_for_good(self) -> Result<Launch> {
+        self.watch.abort();
+        let mut state = self.state.lock().await;
+        state.child.kill()?;
+        state.child.wait()?;
+        Ok((*self.launch).clone())
     }
 
     /// SIGTERM, and started again when it has ended. An end that takes too long or fails is held against it.

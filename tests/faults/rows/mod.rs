@@ -2,6 +2,7 @@
 mod broker;
 mod history;
 mod input;
+mod members;
 mod network;
 mod processes;
 mod stores;
@@ -95,6 +96,7 @@ pub(crate) const MATRIX: &[Row] = &[
     Row::new("1", "kill -9 of the ingress, again and again", (40, Some(12)), fault!(processes::ingress_killed)),
     Row::new("2", "kill -9 between the broker's report and the delete", (20, None), fault!(processes::killed_before_delete)),
     Row::new("3", "kill -9 of each consumer in its work", (30, Some(12)), fault!(processes::consumers_killed)),
+    Row::new("3b", "one of three of notification killed for good, a new one added", (50, Some(35)), fault!(members::one_gone_one_new)),
     Row::new("4", "two relays, one frozen past its lease, then killed", (40, None), fault!(processes::relay_frozen))
         .beside(&[("ingress-2", "ingress")]),
     Row::new("5", "Kafka restarted 10 times", (60, None), fault!(broker::restarted)),
