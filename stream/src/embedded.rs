@@ -101,6 +101,18 @@ impl EmbeddedKafka {
         let too_large = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
         self.client.client().mock_cluster().expect("it is a mock").request_errors(RDKafkaApiKey::Produce, &[too_large]);
     }
+
+    /// Answers so many questions for a group's offsets as a broker does that coordinates the group no longer; 0 ends it.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn refuse_offset_fetches(&self, questions: usize) {
+        use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+        let cluster = self.client.client().mock_cluster().expect("it is a mock");
+        cluster.clear_request_errors(RDKafkaApiKey::OffsetFetch);
+        cluster.request_errors(
+            RDKafkaApiKey::OffsetFetch,
+            &vec![RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR; questions],
+        );
+    }
 }
 
 impl fmt::Debug for EmbeddedKafka {

@@ -1,6 +1,8 @@
 //! What happens when partitions come and go. The client calls this on the consumer's thread, from inside a poll.
 //!
-//! - Assigned: the start offsets are set and a new epoch begins.
+//! - Assigned: the start offsets are set and a new epoch begins. What has no start yet is not given to the client, which
+//!   would ask for it once and, refused by a coordinator that has just ceased to be one, wait for ever; the loop asks
+//!   again until it is told ([`mend`](crate::consumer)).
 //! - Revoked: nothing more of those partitions is handed over, what is in flight is waited for until a deadline, their
 //!   offsets are stored and committed, and only then they are given back. The others wait for so long.
 //! - Lost: somebody else has them already. They are dropped; a commit could only undo his.
@@ -149,39 +151,49 @@ impl<W: Work> Context<W> {
 
     fn assign(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList, state: &Mutex<State<W>>) {
         let (role, group, instance) = (self.role, &self.group, &self.instance);
-        let list = self.starts(consumer, list);
-        let starts = list.elements().into_iter().map(|element| match element.offset() {
+        let partitions = numbers(list);
+        info!(role, group, instance, ?partitions, "assigned");
+        lock(state).expect_starts(&partitions);
+        match self.starts(consumer, list, ANSWER) {
+            Ok(starts) => self.begin(consumer, &starts, state),
+            Err(error) => {
+                warn!(role, group, instance, %error, "where the group stands is unknown; asking again");
+                self.begin(consumer, &TopicPartitionList::new(), state); // the client waits for an answer to its call
+            }
+        }
+    }
+
+    /// Reads these partitions from these starts on.
+    pub(crate) fn begin(&self, consumer: &BaseConsumer<Self>, starts: &TopicPartitionList, state: &Mutex<State<W>>) {
+        let (role, group, instance) = (self.role, &self.group, &self.instance);
+        let offsets = starts.elements().into_iter().map(|element| match element.offset() {
             Offset::Offset(start) => (element.partition(), Some(start)),
             _ => (element.partition(), None),
         });
-        let starts: Vec<_> = starts.collect();
-        let partitions = starts.iter().map(|(partition, _)| partition).collect::<Vec<_>>();
-        info!(role, group, instance, ?partitions, "assigned");
-        lock(state).assign(starts);
+        lock(state).assign(offsets.collect());
         // the client keeps a pause beyond the assignment it was made in; it ends before the next one begins
-        if let Err(error) = consumer.resume(&list) {
+        if let Err(error) = consumer.resume(starts) {
             debug!(role, group, instance, %error, "nothing to resume");
         }
-        if let Err(error) = consumer.incremental_assign(&list) {
+        if let Err(error) = consumer.incremental_assign(starts) {
             error!(role, group, instance, %error, "the assignment was not taken");
         }
     }
 
     /// Where each partition begins: where the store in memory stands, else where the group stands, else at the
-    /// beginning. A partition of which the broker does not say it in time is left to the client.
-    fn starts(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> TopicPartitionList {
+    /// beginning. An error where the broker does not say it of all of them in time.
+    pub(crate) fn starts(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        list: &TopicPartitionList,
+        patience: Duration,
+    ) -> KafkaResult<TopicPartitionList> {
         let starts = match &self.positions {
-            Some(_) => Ok(list.clone()),
-            None => consumer.committed_offsets(list.clone(), ANSWER),
-        };
-        let starts = match starts {
-            Ok(starts) => starts,
-            Err(error) => {
-                warn!(role = self.role, group = self.group, instance = self.instance, %error, "where the group stands is unknown");
-                return list.clone();
-            }
+            Some(_) => list.clone(),
+            None => consumer.committed_offsets(list.clone(), patience)?,
         };
         for mut element in starts.elements() {
+            element.error()?; // it has no offset then, which is not the same as no commit
             let start = match (&self.positions, element.offset()) {
                 (Some(positions), _) => Offset::Offset(positions.next(element.partition())),
                 (None, Offset::Invalid) => Offset::Beginning,
@@ -191,11 +203,11 @@ impl<W: Work> Context<W> {
                 error!(partition = element.partition(), ?start, %error, "no such start offset");
             }
         }
-        starts
+        Ok(starts)
     }
 
     fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList, state: &Mutex<State<W>>) {
-        let partitions: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
+        let partitions = numbers(list);
         let lost = consumer.assignment_lost();
         let mut state = lock(state);
         state.withdraw(&partitions);
@@ -213,9 +225,13 @@ impl<W: Work> Context<W> {
         let (role, group, instance) = (self.role, &self.group, &self.instance);
         info!(role, group, instance, ?partitions, how, in_flight = left, "handed over");
         state.books.outcomes.handed_over(how);
+        let mut given = TopicPartitionList::with_capacity(partitions.len());
+        for &partition in partitions.iter().filter(|partition| !state.unplaced().contains(partition)) {
+            given.add_partition(self.topic, partition);
+        }
         state.revoke(&partitions);
         drop(state);
-        if let Err(error) = consumer.incremental_unassign(list) {
+        if let Err(error) = consumer.incremental_unassign(&given) {
             error!(role, group, instance, %error, "the partitions were not handed back");
         }
     }
@@ -224,6 +240,10 @@ impl<W: Work> Context<W> {
 /// The callbacks take it too, so it is never held across a poll.
 pub(crate) fn lock<W: Work>(state: &Mutex<State<W>>) -> MutexGuard<'_, State<W>> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn numbers(list: &TopicPartitionList) -> Vec<i32> {
+    list.elements().iter().map(|element| element.partition()).collect()
 }
 
 fn is_rebalancing(error: &KafkaError) -> bool {

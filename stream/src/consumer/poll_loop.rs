@@ -4,8 +4,8 @@
 //!    below is decided by how much room there is.
 //! 2. **Poll** as long as there is room. Before feeding, so that a batch is as full as it can be. Rebalances happen
 //!    inside; nothing here is held across it.
-//! 3. **Watch** that the client gets on ([`watch`](super::watch)), and **mend** where it did not find the next record
-//!    ([`mend`](super::mend)). After the poll, which is when it tells.
+//! 3. **Watch** that the client gets on ([`watch`](super::watch)), **place** partitions that came without a start, and
+//!    **mend** where it did not find the next record ([`mend`](super::mend)). After the poll, which is when it tells.
 //! 4. **Feed** the handler.
 //! 5. **Flow**: pause and resume. After feeding, which may have made the room that decides it. A client that is not
 //!    asked keeps what it has fetched, a paused partition throws it away; so a full buffer first means not asking, and
@@ -65,6 +65,8 @@ pub(crate) struct PollLoop<'a, W: Work> {
     pub(super) failed: Option<Instant>,
     /// When to look for partitions whose next records the client did not find.
     pub(super) astray: Option<Instant>,
+    /// When to ask for the starts of partitions that came without one; at once, if there have been none for long.
+    pub(super) ask: Instant,
 }
 
 impl<'a, W: Work> PollLoop<'a, W> {
@@ -84,6 +86,7 @@ impl<'a, W: Work> PollLoop<'a, W> {
             watchdog: Watchdog::new(config.kafka.watch, now),
             failed: None,
             astray: None,
+            ask: now,
         })
     }
 
@@ -105,6 +108,7 @@ impl<'a, W: Work> PollLoop<'a, W> {
         let settled = self.state().settle(Instant::now());
         let polled = self.poll();
         self.watch()?;
+        self.place();
         self.mend();
         self.state().feed(Instant::now(), polled.drained);
         self.flow();

@@ -44,6 +44,8 @@ pub(crate) struct State<W: Work> {
     /// the breaker is open.
     held: bool,
     paused: BTreeSet<i32>,
+    /// Partitions that are ours and that the client does not have yet, because it is not known where the group stands.
+    unplaced: BTreeSet<i32>,
     /// Partitions whose next records are gone from the log.
     halted: BTreeMap<i32, Log>,
     behind_records: usize,
@@ -97,6 +99,7 @@ impl<W: Work> State<W> {
             begins_at_commit: config.positions.is_none(),
             held: false,
             paused: BTreeSet::new(),
+            unplaced: BTreeSet::new(),
             halted: BTreeMap::new(),
             behind_records: config.behind_records,
             spans: Spans::new(config),
@@ -272,14 +275,24 @@ impl<W: Work> State<W> {
         flow
     }
 
+    /// These partitions are ours; they are read once they are assigned with a start.
+    pub(crate) fn expect_starts(&mut self, partitions: &[i32]) {
+        self.unplaced.extend(partitions);
+    }
+
+    pub(crate) const fn unplaced(&self) -> &BTreeSet<i32> {
+        &self.unplaced
+    }
+
     pub(crate) fn assign(&mut self, partitions: Vec<(i32, Option<i64>)>) {
         self.joined = true;
         for (partition, _) in &partitions {
+            self.unplaced.remove(partition);
             self.paused.remove(partition);
             self.halted.remove(partition);
         }
         self.books.ledger.assign(partitions);
-        self.books.outcomes.partitions(self.books.ledger.partitions().count());
+        self.show_owned();
     }
 
     /// Drops what waits of these partitions, so that nothing more of them is handed over.
@@ -293,10 +306,15 @@ impl<W: Work> State<W> {
         self.work.revoked(partitions);
         self.books.revoke(partitions);
         self.paused.retain(|partition| !partitions.contains(partition));
+        self.unplaced.retain(|partition| !partitions.contains(partition));
         self.halted.retain(|partition, _| !partitions.contains(partition));
         self.unseen.retain(|partition, _| !partitions.contains(partition));
         self.books.outcomes.no_lag(partitions);
-        self.books.outcomes.partitions(self.books.ledger.partitions().count());
+        self.show_owned();
+    }
+
+    fn show_owned(&self) {
+        self.books.outcomes.partitions(self.books.ledger.partitions().count() + self.unplaced.len());
     }
 
     /// Nothing more comes of this partition: what it would go on with is gone.
@@ -333,6 +351,7 @@ impl<W: Work> State<W> {
             hungry |= ledger.partitions().any(|owned| owned == number) && records > 0 && idle && !kept_back;
             self.books.outcomes.lag(number, records, seconds);
         }
+        hungry |= !self.unplaced.is_empty(); // whose records are not told of
         hungry &= !self.held && self.may_poll();
         Snapshot { connected: statistics.connected, hungry, received: self.received, ..Snapshot::default() }
     }
@@ -341,6 +360,8 @@ impl<W: Work> State<W> {
     pub(crate) fn rejoin(&mut self) {
         self.joined = false;
         self.paused.clear();
+        self.unplaced.clear();
+        self.show_owned();
     }
 
     /// From here on nothing is waited for but the broker, and that until the deadline.
@@ -365,7 +386,7 @@ impl<W: Work> State<W> {
         if let Some(stall) = trouble {
             return Standing::Stalled(stall);
         }
-        if !self.joined {
+        if !self.joined || !self.unplaced.is_empty() {
             return Standing::Joining;
         }
         if let Some(seen) = self.breaker.as_ref().and_then(Breaker::seen) {

@@ -161,3 +161,22 @@ async fn the_end_of_every_task_ends_the_run() {
     bench.state.settle(Instant::now());
     assert!(matches!(bench.state.take_failure(), Some(Error::Panicked { what: "batch handler" })));
 }
+
+#[tokio::test]
+async fn partitions_without_a_start_are_waited_for_but_not_for_ever() {
+    let mut bench = Bench::with(100, &[0]);
+    let seen = |bench: &mut Bench| {
+        let statistics = Statistics { connected: true, partitions: vec![] };
+        let hungry = bench.state.observe(&statistics, Instant::now(), Millis::from_millis(0)).hungry;
+        (bench.state.standing("nothing", None), hungry)
+    };
+    assert_eq!(seen(&mut bench), (Standing::Ready, false));
+    bench.state.expect_starts(&[1, 2]);
+    assert_eq!(seen(&mut bench), (Standing::Joining, true), "a client that does not get them is replaced");
+    bench.state.revoke(&[1]);
+    bench.state.assign(vec![(2, None)]);
+    assert_eq!(seen(&mut bench), (Standing::Ready, false));
+    bench.state.expect_starts(&[1]);
+    bench.state.rejoin();
+    assert!(bench.state.unplaced().is_empty(), "the next client is assigned its own");
+}

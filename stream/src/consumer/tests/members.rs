@@ -209,3 +209,46 @@ async fn partitions_that_went_away_paused_flow_again_when_they_come_back() {
     eventually("all of them flow", after, |after| after.len() == 12).await;
     first.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_that_is_one_no_longer_is_asked_again_where_the_group_stands() {
+    let stage = Stage::new();
+    stage.write(&[(1, "ann", "1"), (2, "ben", "2")]).await;
+    stage.broker.refuse_offset_fetches(2); // on being assigned, and by whoever asks next
+    let member = stage.batches(stage.config("1"), Recorder::default());
+    let done = || stage.ended("done").into_values().sum::<u64>();
+    eventually("both are read", done, |done| *done == 2).await;
+    stage.ready().await;
+    member.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_that_nobody_tells_where_the_group_stands_share_its_partitions_and_go_on_there_once_told() {
+    let stage = Stage::new();
+    let handler = Recorder::default();
+    let write = async |value: &str| stage.write(&std::array::from_fn::<_, 12, _>(|p| (p as i32, "ann", value))).await;
+    let done = || stage.ended("done").into_values().sum::<u64>();
+    let owned = |instance| stage.counted(names::CONSUMER_PARTITIONS, &[("instance", instance)]).into_values().sum();
+    let before = stage.batches(stage.config("0"), handler.clone());
+    write("before").await;
+    eventually("the first is done", done, |done| *done == 12).await;
+    before.stop().await;
+
+    write("after").await;
+    stage.broker.refuse_offset_fetches(10_000);
+    let first = stage.batches(stage.config("1"), handler.clone());
+    eventually("one has all", || owned("1"), |owned: &u64| *owned == 12).await;
+    let second = stage.batches(stage.config("2"), handler.clone());
+    eventually("each has half", || (owned("1"), owned("2")), |owned| *owned == (6, 6)).await;
+    first.stop().await;
+    eventually("the other has all", || owned("2"), |owned: &u64| *owned == 12).await;
+    let waiting = stage.readiness.waiting();
+    assert!(!waiting.is_empty(), "ready, and cannot read");
+    assert_eq!(done(), 12, "something was read, and nobody knew from where");
+
+    stage.broker.refuse_offset_fetches(0);
+    eventually("the rest is done", done, |done| *done == 24).await;
+    assert!(handler.log.items()[12..].iter().all(|item| item == "after"), "{:?}", handler.log.items());
+    second.stop().await;
+    assert_eq!(handler.log.len(), 24, "something came twice");
+}
