@@ -12,7 +12,7 @@ export PATH := $(shell deploy/tools path):$(PATH)
 # cargo goes by age alone: what another checkout has built there since would pass for ours, its paths and all
 BUILT_FOR := $(CARGO_TARGET_DIR)/checkout
 ifneq ($(CURDIR),$(shell cat '$(BUILT_FOR)' 2>/dev/null))
-$(shell mkdir -p '$(CARGO_TARGET_DIR)'; git ls-files -z | xargs -0 touch --no-create; echo '$(CURDIR)' >'$(BUILT_FOR)')
+$(shell mkdir -p '$(CARGO_TARGET_DIR)'; git ls-files -z | xargs -0r touch --no-create; echo '$(CURDIR)' >'$(BUILT_FOR)')
 endif
 
 # of the parts that tests bring up; PostgreSQL's own user must reach it, so not below a home folder

@@ -24,6 +24,22 @@ fn from_stack(variable: &str) -> String {
     env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set; `make traces` brings up a Jaeger and sets it"))
 }
 
+/// Where Jaeger answers, and a platform whose traces it gets.
+async fn traced_platform() -> (String, Running) {
+    let jaeger = from_stack("HEADWATER_TEST_JAEGER_URL");
+    let endpoint = from_stack("HEADWATER_TEST_OTLP_ENDPOINT");
+    let platform =
+        Running::on_with(Parts::Embedded, |settings| settings.otel_exporter_otlp_endpoint = Some(endpoint)).await;
+    (jaeger, platform)
+}
+
+/// A call that is part of this trace.
+fn within<T>(context: TraceContext, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert(TraceContext::HEADER, MetadataValue::try_from(context.to_string()).unwrap());
+    request
+}
+
 /// What a span is called here: service, name and, of a consumer's, its group.
 type Named = (String, String, String);
 
@@ -118,16 +134,13 @@ async fn found(jaeger: &str, service: &str, event_id: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_followed_through_every_service_and_a_verdict_goes_on_in_the_trace_of_its_cause() {
-    let jaeger = from_stack("HEADWATER_TEST_JAEGER_URL");
-    let endpoint = from_stack("HEADWATER_TEST_OTLP_ENDPOINT");
-    let platform =
-        Running::on_with(Parts::Embedded, |settings| settings.otel_exporter_otlp_endpoint = Some(endpoint)).await;
+    let (jaeger, platform) = traced_platform().await;
     let mut actions = platform.actions();
     let mut last = None;
     for event_type in TYPES {
         let context = TraceContext::root();
         let call = Span::start("backend", "take an action", Kind::Client, context, None).expect("traces are on");
-        let mut request = Request::new(RecordActionRequest {
+        let action = RecordActionRequest {
             event_type: event_type.to_owned(),
             user_id: "ada".to_owned(),
             payload: Some(Payload {
@@ -137,10 +150,8 @@ async fn an_event_is_followed_through_every_service_and_a_verdict_goes_on_in_the
                 ..Default::default()
             }),
             ..Default::default()
-        });
-        let parent = MetadataValue::try_from(context.to_string()).unwrap();
-        request.metadata_mut().insert(TraceContext::HEADER, parent);
-        let answer = actions.record_action(request).await.expect("the action is taken").into_inner();
+        };
+        let answer = actions.record_action(within(context, action)).await.expect("the action is taken").into_inner();
         call.end();
         last = Some((context, answer.event_id));
     }
@@ -200,18 +211,14 @@ async fn an_event_is_followed_through_every_service_and_a_verdict_goes_on_in_the
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_action_of_a_stream_has_a_trace_of_its_own_with_a_link_to_the_stream() {
-    let jaeger = from_stack("HEADWATER_TEST_JAEGER_URL");
-    let endpoint = from_stack("HEADWATER_TEST_OTLP_ENDPOINT");
-    let platform =
-        Running::on_with(Parts::Embedded, |settings| settings.otel_exporter_otlp_endpoint = Some(endpoint)).await;
+    let (jaeger, platform) = traced_platform().await;
     let context = TraceContext::root();
     let items = (0..2).map(|n| RecordActionRequest {
         event_type: "user.logged_in".to_owned(),
         user_id: format!("user-{n}"),
         ..Default::default()
     });
-    let mut request = Request::new(tokio_stream::iter(items.collect::<Vec<_>>()));
-    request.metadata_mut().insert(TraceContext::HEADER, MetadataValue::try_from(context.to_string()).unwrap());
+    let request = within(context, tokio_stream::iter(items.collect::<Vec<_>>()));
     let mut answers = platform.actions().record_actions(request).await.expect("a stream").into_inner();
     let mut ids = Vec::new();
     while let Some(answer) = answers.message().await.expect("an answer") {
@@ -249,10 +256,7 @@ async fn spans_of_the_stream(jaeger: &str, context: TraceContext) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_begins_a_trace_of_its_own_with_a_link_to_the_send_of_the_event() {
-    let jaeger = from_stack("HEADWATER_TEST_JAEGER_URL");
-    let endpoint = from_stack("HEADWATER_TEST_OTLP_ENDPOINT");
-    let platform =
-        Running::on_with(Parts::Embedded, |settings| settings.otel_exporter_otlp_endpoint = Some(endpoint)).await;
+    let (jaeger, platform) = traced_platform().await;
     let context = TraceContext::root();
     let action = RecordActionRequest {
         event_type: "user.logged_in".to_owned(),
@@ -260,8 +264,7 @@ async fn a_replay_begins_a_trace_of_its_own_with_a_link_to_the_send_of_the_event
         payload: Some(Payload { session_id: "s1".to_owned(), ..Default::default() }),
         ..Default::default()
     };
-    let mut request = Request::new(action);
-    request.metadata_mut().insert(TraceContext::HEADER, MetadataValue::try_from(context.to_string()).unwrap());
+    let request = within(context, action);
     let event_id = platform.actions().record_action(request).await.expect("the action is taken").into_inner().event_id;
     let sent = named("ingress", names::SPAN_SEND, "");
     let processed = named("analytics", names::SPAN_PROCESS, "analytics-consumer-group");

@@ -8,7 +8,6 @@ mod apart;
 mod load;
 mod proxy;
 mod recovery;
-mod replays;
 mod rows;
 mod scene;
 mod selection;
@@ -17,6 +16,7 @@ mod stack;
 mod storm;
 mod supervisor;
 mod table;
+mod verbs;
 mod wait;
 mod webhook;
 

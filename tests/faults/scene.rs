@@ -28,7 +28,7 @@ use crate::{
     rows::{Afterwards, Row, Stage},
     services::{self, Parts},
     stack::Stack,
-    supervisor::{Launch, Process},
+    supervisor::{Launch, Past, Process},
     wait::until,
     webhook::Webhook,
 };
@@ -65,6 +65,8 @@ pub(crate) struct Scene {
     /// What is worth telling.
     pub notes: Vec<String>,
     pub seed: u64,
+    /// The highest of any process that has ended, in MiB.
+    peak: u64,
     processes: Vec<Process>,
     proxies: Vec<Proxy>,
     webhook: Option<Webhook>,
@@ -132,6 +134,7 @@ impl Scene {
             complaints,
             notes,
             seed,
+            peak: 0,
             processes,
             proxies,
             webhook,
@@ -152,7 +155,16 @@ impl Scene {
     pub(crate) async fn lose(&mut self, name: &str) -> Result<Launch> {
         let found = self.processes.iter().position(|process| process.name() == name);
         let index = found.with_context(|| format!("no process {name}"))?;
-        self.processes.remove(index).kill_for_good().await
+        let (launch, past) = self.processes.remove(index).kill_for_good().await?;
+        self.judge(name, past);
+        Ok(launch)
+    }
+
+    /// I8, and what the supervisor has seen.
+    fn judge(&mut self, name: &str, Past { peak, complaints }: Past) {
+        self.peak = self.peak.max(peak);
+        self.complaints.extend(complaints);
+        self.demand(peak <= MEMORY, format!("{name} held {peak} MiB, more than {MEMORY}"));
     }
 
     /// One more.
@@ -211,18 +223,13 @@ impl Scene {
             afterwards(&mut self).await?;
             table = verify(&self.target, &record, Audience::Nobody).await?;
         }
-        let mut peak = 0;
-        for process in self.processes {
+        for process in mem::take(&mut self.processes) {
             let name = process.name().to_owned();
-            let (most, complaints) = process.stop().await?;
-            peak = peak.max(most);
-            self.complaints.extend(complaints);
-            if most > MEMORY {
-                self.complaints.push(format!("{name} held {most} MiB, more than {MEMORY}"));
-            }
+            let past = process.stop().await?;
+            self.judge(&name, past);
         }
         administer(&self.parts, format!("DROP DATABASE {} WITH (FORCE)", self.parts.name)).await?;
-        Ok(End { record, table, recovery, peak, complaints: self.complaints, notes: self.notes })
+        Ok(End { record, table, recovery, peak: self.peak, complaints: self.complaints, notes: self.notes })
     }
 }
 

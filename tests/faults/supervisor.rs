@@ -1,9 +1,10 @@
 //! Services as processes: started, signalled, and started again where a fault has ended them, at once, as
 //! `restart: unless-stopped` would. A process that ends by itself is started again too, and that is held against it.
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
     time::Duration,
@@ -57,15 +58,23 @@ struct State {
     complaints: Vec<String>,
 }
 
+/// The program in this folder, with these variables and no others.
+pub(crate) fn headwater(
+    folder: &Path,
+    environment: impl Iterator<Item = (impl AsRef<OsStr>, impl AsRef<OsStr>)>,
+) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_headwater-under-test"));
+    command.current_dir(folder).env_clear().envs(environment).stdin(Stdio::null());
+    command
+}
+
 impl Launch {
     fn start(&self) -> Result<Child> {
         let path = self.folder.join(format!("{}.log", self.name));
         let log = File::options().create(true).append(true).open(&path);
         let log = log.with_context(|| format!("cannot write to {}", path.display()))?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_headwater-under-test"));
-        command.args(&self.arguments).current_dir(&self.folder).env_clear();
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let mut command = headwater(&self.folder, self.environment.iter().map(|(name, value)| (name, value)));
+        command.args(&self.arguments).stdout(log.try_clone()?).stderr(log);
         command.spawn().with_context(|| format!("{} cannot be started", self.name))
     }
 
@@ -125,13 +134,14 @@ impl Process {
         state.start(&self.launch)
     }
 
-    /// SIGKILL, and nobody starts it again. What it was, for whoever takes its place.
-    pub(crate) async fn kill_for_good(self) -> Result<Launch> {
+    /// SIGKILL, and nobody starts it again: what it was, for whoever takes its place, and what [`Process::stop`] tells.
+    pub(crate) async fn kill_for_good(self) -> Result<(Launch, Past)> {
         self.watch.abort();
         let mut state = self.state.lock().await;
+        state.measure();
         state.child.kill()?;
         state.child.wait()?;
-        Ok((*self.launch).clone())
+        Ok(((*self.launch).clone(), state.past()))
     }
 
     /// SIGTERM, and started again when it has ended. An end that takes too long or fails is held against it.
@@ -151,12 +161,12 @@ impl Process {
         self.state.lock().await.signal(Signal::CONT)
     }
 
-    /// Ends it for good: its peak of resident memory in MiB, and what is to be said against it.
-    pub(crate) async fn stop(self) -> Result<(u64, Vec<String>)> {
+    /// Ends it for good.
+    pub(crate) async fn stop(self) -> Result<Past> {
         self.watch.abort();
         let mut state = self.state.lock().await;
         state.end(&self.launch).await?;
-        Ok((state.peak.div_ceil(1_024), std::mem::take(&mut state.complaints)))
+        Ok(state.past())
     }
 }
 
@@ -166,7 +176,19 @@ impl Drop for Process {
     }
 }
 
+/// What is left of a process.
+pub(crate) struct Past {
+    /// Of resident memory, in MiB.
+    pub peak: u64,
+    /// What is to be said against it.
+    pub complaints: Vec<String>,
+}
+
 impl State {
+    fn past(&mut self) -> Past {
+        Past { peak: self.peak.div_ceil(1_024), complaints: std::mem::take(&mut self.complaints) }
+    }
+
     fn start(&mut self, launch: &Launch) -> Result<()> {
         self.child = launch.start()?;
         self.started = Instant::now();

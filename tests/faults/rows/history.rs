@@ -7,7 +7,7 @@ use headwater_proto::topics;
 use headwater_stream::testing::read_topic;
 use tokio::time::Instant;
 
-use crate::{replays::Verbs, scene::Scene};
+use crate::{scene::Scene, verbs::Verbs};
 
 /// Who is replayed, and a collection that every traffic fills.
 const SERVICES: [(&str, &str); 2] = [("analytics", "session_events"), ("fraud", "risk_profiles")];

@@ -8,7 +8,7 @@ use headwater_proto::topics::NOTIFICATION;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::{replays::Verbs, scene::Scene, wait::until};
+use crate::{scene::Scene, verbs::Verbs, wait::until};
 
 /// For a member that was killed to be missed (session.timeout.ms, 10 s), and the others to agree.
 const PATIENCE: Duration = Duration::from_secs(45);

@@ -19,8 +19,8 @@ struct Row {
 }
 
 impl Shard {
-    /// The lease as it is now. True where that takes the shard away while rows are in flight: they must be purged
-    /// before another owner sends them.
+    /// The lease as it is now. True where that takes the shard away while rows are in flight: they are to be purged,
+    /// since who has it now sends them.
     pub(super) fn leased(&mut self, lease: Option<Lease>) -> bool {
         let lost = self.lease.is_some_and(|held| lease.is_none_or(|lease| lease.token != held.token));
         let in_flight = lost && self.rows.iter().any(|row| !row.in_log);

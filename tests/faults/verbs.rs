@@ -1,9 +1,9 @@
-//! `headwater replay` and `headwater digest` as their user runs them: processes beside the services, on the same parts.
+//! `headwater replay`, `digest` and `groups` as their user runs them: processes beside the services, on the same parts.
 use std::{
     fs::{self, File},
     os::unix::process::ExitStatusExt as _,
     path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ExitStatus},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -14,7 +14,7 @@ use headwater_documents::{
     bson::{self, doc},
 };
 
-use crate::{scene::Scene, wait::until};
+use crate::{scene::Scene, supervisor::headwater, wait::until};
 
 /// For one verb, beside the traffic and the other verbs.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -118,10 +118,8 @@ impl Verbs {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let path = |end: &str| self.folder.join(format!("{}-{number}.{end}", arguments[..2].join("-")));
         let (out, err) = (path("out"), path("err"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_headwater-under-test"));
-        command.args(arguments).current_dir(&self.folder).env_clear();
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).stdout(File::create(&out)?).stderr(File::create(&err)?);
+        let mut command = headwater(&self.folder, self.environment.iter().map(|(name, value)| (name, value)));
+        command.args(arguments).stdout(File::create(&out)?).stderr(File::create(&err)?);
         let what = format!("`headwater {}`", arguments.join(" "));
         let child = command.spawn().with_context(|| format!("{what} cannot be started"))?;
         Ok(Running { child, what, out, err })
