@@ -36,16 +36,18 @@ build: ## the program, in $(CARGO_TARGET_DIR)/release/headwater
 	cargo build --release --locked
 
 # one profile for programs and tests, clippy's build scripts included: librdkafka is compiled once
-test: lint ## everything that must pass, a line per suite; brings up Kafka, PostgreSQL and a Mongo-protocol store for it, and takes them down
+test: lint ## everything that must pass, a line per suite; brings up Kafka, PostgreSQL, a Mongo-protocol store and Jaeger for it, and takes them down
 	@deploy/tools install grpcurl kafkajs
+	@.ci/suite 'clients, built' clients/build
 	@deploy/native/stack down --wipe
-	@.ci/suite 'kafka, postgres, mongo' deploy/native/stack up kafka postgres mongo
-	@trap 'deploy/native/stack down' EXIT; eval "$$(deploy/native/stack env kafka postgres mongo)"; \
-	export HEADWATER_TEST_KAFKA=$$KAFKA_BROKERS HEADWATER_TEST_DATABASE_URL=$$DATABASE_URL HEADWATER_TEST_MONGODB_URI=$$MONGODB_URI; \
-	unset KAFKA_BROKERS DATABASE_URL MONGODB_URI; \
+	@.ci/suite 'kafka, postgres, mongo, jaeger' deploy/native/stack up kafka postgres mongo jaeger
+	@trap 'deploy/native/stack down' EXIT; eval "$$(deploy/native/stack env kafka postgres mongo jaeger)"; \
+	export HEADWATER_TEST_KAFKA=$$KAFKA_BROKERS HEADWATER_TEST_DATABASE_URL=$$DATABASE_URL HEADWATER_TEST_MONGODB_URI=$$MONGODB_URI \
+		HEADWATER_TEST_JAEGER_URL=$$JAEGER_URL HEADWATER_TEST_OTLP_ENDPOINT=$$OTEL_EXPORTER_OTLP_ENDPOINT; \
+	unset KAFKA_BROKERS DATABASE_URL MONGODB_URI JAEGER_URL OTEL_EXPORTER_OTLP_ENDPOINT; \
 	.ci/suite tests cargo test --workspace --release --locked --no-fail-fast
 
-clients: ## the clients in Python, Go, TypeScript and Java: generated, built, and run against a platform of their own
+clients: ## of `make test`: the clients in Python, Go, TypeScript and Java, generated, built, and run against a platform of their own
 	@deploy/tools install buf
 	@.ci/suite 'clients, built' clients/build
 	@.ci/suite 'clients, run' cargo test --workspace --release --locked --test clients
@@ -63,7 +65,7 @@ faults: ## the fault matrix: the platform on real parts that are killed and froz
 	export HEADWATER_FAULT_ROWS='$(or $(ROWS),matrix)' HEADWATER_FAULT_SEED='$(SEED)'; \
 	cargo test --workspace --release --locked --test faults
 
-traces: ## one event followed through every service in a real Jaeger: builds it, brings it up, and takes it down
+traces: ## of `make test`: one event followed through every service in a real Jaeger
 	@.ci/suite jaeger deploy/native/stack up jaeger
 	@trap 'deploy/native/stack down' EXIT; eval "$$(deploy/native/stack env jaeger)"; \
 	export HEADWATER_TEST_JAEGER_URL=$$JAEGER_URL HEADWATER_TEST_OTLP_ENDPOINT=$$OTEL_EXPORTER_OTLP_ENDPOINT; \
@@ -84,7 +86,7 @@ lint: ## formats, clippy, licences and bans of dependencies, the contract
 	@.ci/suite 'cargo machete' cargo machete
 	@.ci/suite 'cargo deny' cargo deny --workspace --locked check bans licenses sources
 	@.ci/suite clippy cargo clippy --workspace --all-targets --release --locked -- -D warnings
-	@.ci/suite 'clippy, the tests asked for by name' cargo clippy --workspace --test trace --test compose --test clients --release --locked -- -D warnings
+	@.ci/suite 'clippy, the test asked for by name' cargo clippy --workspace --test compose --release --locked -- -D warnings
 
 fmt: ## formats Rust and protobuf, and writes docs/api.md
 	@deploy/tools install buf protoc-gen-doc

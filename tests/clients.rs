@@ -1,5 +1,5 @@
 //! The clients of `clients/`, run by the commands of their pages in `docs/clients`, each on a platform nobody has used yet.
-//! Asked for by name (`make clients`), because `clients/build` comes first.
+//! `clients/build` comes first, as in `make clients` and `make test`.
 use std::{
     collections::HashMap,
     fs,

@@ -3,7 +3,7 @@ use std::{fs, io::Write as _, path::Path};
 
 use headwater_cli::{
     Derived, Role, Target,
-    replay::{Arguments, Comparison, From, replay},
+    replay::{Comparison, From, Name, Plan, replay},
     simulate::{Audience, Line, Outcome, Parameters, Poison, Record, Scenario, Summary, simulate},
     up::Change,
     verify::{Table, verify},
@@ -69,9 +69,10 @@ async fn what_comes_out_is_what_must_come_of_what_went_in() {
     }
     // and once more from the log, beside the documents in memory
     for of in [Derived::Analytics, Derived::Fraud] {
-        let arguments = Arguments { of, from: From(Start::Beginning), until: None, keep: false };
+        let plan = Plan { of, from: From(Start::Beginning), until: None, keep: false };
         let settings = simulated.platform.platform().settings();
-        let replayed = replay(&arguments, &simulated.target, settings, Audience::Nobody).await.expect("a replay");
+        let replayed =
+            replay(Name::draw(), &plan, &simulated.target, settings, Audience::Nobody).await.expect("a replay");
         assert_eq!(replayed.comparison, Comparison::Equal { with: "the live documents".into() }, "{replayed}");
         assert!(replayed.digest.collections.iter().all(|collection| collection.documents > 0), "{replayed}");
     }

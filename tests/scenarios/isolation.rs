@@ -4,9 +4,9 @@ use headwater_stream::{groups::lag, partition_for};
 use headwater_tests::{Broker, Parts, Running, eventually};
 use serde_json::json;
 
-/// On this broker, with the groups of this suffix; its accounts are its own.
-async fn platform(broker: &Broker, suffix: &str) -> Running {
-    Running::on_with(Parts::Embedded, |settings| {
+/// On this broker, with the groups of this suffix; its stores are its own.
+async fn platform(parts: Parts, broker: &Broker, suffix: &str) -> Running {
+    Running::on_with(parts, |settings| {
         settings.kafka_brokers = Some(broker.bootstrap.clone());
         settings.group_suffix = suffix.to_owned();
     })
@@ -28,7 +28,7 @@ pub(crate) async fn a_group_of_ones_own_begins_at_the_beginning_and_moves_nobody
     let broker = Broker::of(parts);
     let own = headwater_tests::native::token();
     let (first, second) = (format!("-first-{own}"), format!("-second-{own}"));
-    let one = platform(&broker, &first).await;
+    let one = platform(parts, &broker, &first).await;
     let ann = one.name("ann");
     let home = partition_for(ann.as_bytes(), USER_EVENTS.partitions);
     let mut names = (0..).map(|n| one.name(&format!("bob-{n}")));
@@ -43,13 +43,13 @@ pub(crate) async fn a_group_of_ones_own_begins_at_the_beginning_and_moves_nobody
     .await;
     one.stop().await;
 
-    let other = platform(&broker, &second).await;
+    let other = platform(parts, &broker, &second).await;
     welcomes(&other, &ann).await; // what the first has read is nothing to it
     register(&other, &bob).await;
     welcomes(&other, &bob).await;
 
     // the first goes on where it stopped itself: behind ann and, on the same partition, before bob
-    let again = platform(&broker, &first).await;
+    let again = platform(parts, &broker, &first).await;
     welcomes(&again, &bob).await;
     assert_eq!(again.notifications_of(&ann), [] as [serde_json::Value; 0]);
     again.stop().await;

@@ -1,4 +1,4 @@
-//! What the platform does, told once and run twice: on the embedded parts, and on a real Kafka and PostgreSQL.
+//! What the platform does, told once and run twice: on the embedded parts, and on a real Kafka, PostgreSQL and document store.
 mod flow;
 mod isolation;
 mod order;

@@ -2,6 +2,7 @@
 use std::ops::Deref;
 
 use headwater_cli::{Platform, settings::Settings};
+use headwater_documents::testing::TestDatabase;
 use headwater_proto::topics;
 use headwater_stream::EmbeddedKafka;
 
@@ -13,10 +14,10 @@ use crate::{
 /// What a platform stands on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parts {
-    /// Its own broker and SQLite, inside this process.
+    /// Its own broker and stores, inside this process.
     Embedded,
-    /// The real Kafka and PostgreSQL of [`native`]. The log has what other runs wrote: user ids and days of
-    /// [`Reached::name`] and [`Reached::day`] are nobody else's.
+    /// The real parts of [`native`] and of [`TestDatabase`]. The log has what other runs wrote, and this platform derives
+    /// documents from all of it: user ids and days of [`Reached::name`] and [`Reached::day`] are nobody else's.
     Native,
 }
 
@@ -39,7 +40,7 @@ impl Broker {
 pub struct Running {
     platform: Platform,
     reached: Reached,
-    database: Option<Database>,
+    stores: Option<(Database, TestDatabase)>,
 }
 
 impl Running {
@@ -59,13 +60,14 @@ impl Running {
             group_suffix: format!("-{token}"),
             ..Settings::default().on_free_ports()
         };
-        let database = match parts {
+        let stores = match parts {
             Parts::Embedded => None,
-            Parts::Native => Some(Database::create().await),
+            Parts::Native => Some((Database::create().await, TestDatabase::create().await)),
         };
-        if let Some(database) = &database {
+        if let Some((database, documents)) = &stores {
             settings.kafka_brokers = Some(native::kafka());
             settings.database_url = Some(database.url().to_owned().into());
+            settings.mongodb_uri = Some(documents.uri.clone().into());
         }
         change(&mut settings);
         let platform = Platform::start(settings).await.expect("the platform starts");
@@ -78,15 +80,16 @@ impl Running {
             token,
             http: reqwest::Client::new(),
         };
-        Self { platform, reached, database }
+        Self { platform, reached, stores }
     }
 
     /// Ends it as Ctrl-C would.
     pub async fn stop(self) {
         self.platform.stop().await;
         std::fs::remove_dir_all(self.reached.folder).expect("the notifications of this test");
-        if let Some(database) = self.database {
+        if let Some((database, documents)) = self.stores {
             database.wipe().await;
+            documents.wipe().await;
         }
     }
 

@@ -8,7 +8,7 @@ use headwater_stream::{
     replay::{Span, Start},
 };
 
-use super::Arguments;
+use super::Plan;
 use crate::{Error, Target, live::Live};
 
 /// With the live documents, or with those of an earlier replay.
@@ -47,21 +47,21 @@ impl Comparison {
     }
 
     pub(super) async fn of(
-        arguments: &Arguments,
+        plan: &Plan,
         target: &Target,
         documents: Option<&Documents>,
         spans: &[Span],
         digest: &Digest,
     ) -> Result<Self, Error> {
-        let (of, kafka) = (arguments.of, target.kafka());
-        if let Some(earlier) = &arguments.until {
+        let (of, kafka) = (plan.of, target.kafka());
+        if let Some(earlier) = &plan.until {
             let Some(documents) = documents else {
                 return Ok(Self::Impossible { why: "what a replay in memory has made is gone with it" });
             };
             let other = of.digest(documents, &earlier.suffix()).await?;
             return Ok(Self::between(format!("replay {earlier}"), digest, &other));
         }
-        if arguments.from.0 != Start::Beginning {
+        if plan.from.0 != Start::Beginning {
             return Ok(Self::Impossible { why: "the live documents are of the whole log, these of a part" });
         }
         let group_id = format!("{}{}", of.group().id, target.group_suffix);

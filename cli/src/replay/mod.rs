@@ -27,13 +27,24 @@ use crate::{
     simulate::{Audience, Progress},
 };
 
-/// What to replay.
+/// What to replay, or what to drop.
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
+    #[command(flatten)]
+    plan: Plan,
+    /// Replay nothing: drop the collections that this replay has left, one with --keep or one that did not come to its
+    /// end.
+    #[arg(long, value_name = "REPLAY", conflicts_with_all = ["from", "until", "keep"])]
+    drop: Option<Name>,
+}
+
+/// What to replay.
+#[derive(Debug, Clone, Args)]
+pub struct Plan {
     #[arg(value_name = "SERVICE")]
     pub of: Derived,
     /// 0 for everything, or a time like 2026-01-15T10:30:00Z: what was received since.
-    #[arg(long, value_name = "0|TIME")]
+    #[arg(long, value_name = "0|TIME", default_value = "0")]
     pub from: From,
     /// Stop where that replay stopped, and compare with what it kept.
     #[arg(long, value_name = "REPLAY")]
@@ -66,7 +77,8 @@ impl FromStr for From {
 pub struct Name(String);
 
 impl Name {
-    fn draw() -> Self {
+    /// One that nobody has.
+    pub fn draw() -> Self {
         Self(format!("{:08x}", fastrand::u32(..)))
     }
 
@@ -125,12 +137,18 @@ impl fmt::Display for Replayed {
 
 pub(crate) async fn run(arguments: Arguments, settings: &Settings) -> Result<(), Error> {
     let target = Target::find(settings)?;
+    if let Some(name) = &arguments.drop {
+        return discard(name, &target).await;
+    }
+    let (plan, name) = (arguments.plan, Name::draw());
     let asked = signals::asked_to_stop()?;
-    let replayed = replay(&arguments, &target, settings, Audience::Stderr);
+    let replayed = replay(name.clone(), &plan, &target, settings, Audience::Stderr);
     let Some(replayed) = asked.run_until_cancelled(replayed).await else {
-        return Err(Error::Failed(
-            "stopped before the end; collections that end with _replay_... can be dropped".into(),
-        ));
+        let stopped = "stopped before the end".to_owned();
+        return Err(Error::Failed(match target.mongodb_uri {
+            Some(_) => format!("{stopped}; `headwater replay {} --drop {name}` drops what it has made", plan.of.name()),
+            None => stopped,
+        }));
     };
     let replayed = replayed?;
     let written = writeln!(std::io::stdout(), "{replayed}");
@@ -138,27 +156,42 @@ pub(crate) async fn run(arguments: Arguments, settings: &Settings) -> Result<(),
     replayed.comparison.checked()
 }
 
+/// Drops the collections of a replay that has ended, whichever way.
+async fn discard(name: &Name, target: &Target) -> Result<(), Error> {
+    let Some(uri) = &target.mongodb_uri else {
+        return Err(Error::Usage("--drop: what a replay in memory has made is gone with it".to_owned()));
+    };
+    let dropped = documents::open(uri).await?.drop_collections(&name.suffix()).await;
+    let dropped = dropped.map_err(documents::refused("a replay"))?;
+    if dropped.is_empty() {
+        return Err(Error::Failed(format!("--drop: no collection is of a replay {name}")));
+    }
+    let written = writeln!(std::io::stdout(), "dropped {}", dropped.join(", "));
+    written.map_err(|source| Error::Io { what: "cannot print what was dropped".to_owned(), source })
+}
+
 /// With the settings of the platform that `target` is: the session timeout and the fraud rules decide what comes out.
 pub async fn replay(
-    arguments: &Arguments,
+    name: Name,
+    plan: &Plan,
     target: &Target,
     settings: &Settings,
     audience: Audience,
 ) -> Result<Replayed, Error> {
-    let (of, start) = (arguments.of, arguments.from.0);
+    let (of, start) = (plan.of, plan.from.0);
     if target.kafka.embedded && start != Start::Beginning {
         return Err(Error::Usage("the embedded broker cannot tell offsets by time: replay it --from 0".to_owned()));
     }
     if target.built_in_rules != settings.fraud_rules.is_none() {
         return Err(Error::Usage("HEADWATER_FRAUD_RULES: must be what the platform runs with".to_owned()));
     }
-    let (kafka, topic, name) = (target.kafka(), of.group().topic.name, Name::draw());
+    let (kafka, topic) = (target.kafka(), of.group().topic.name);
     let documents = match &target.mongodb_uri {
         Some(uri) => Some(documents::open(uri).await?),
         None => None,
     };
     let mut spans = replay::spans(&kafka, topic, start, settings.accept_truncation).await?;
-    if let Some(until) = &arguments.until {
+    if let Some(until) = &plan.until {
         spans = comparison::until(&kafka, &until.group_id(of, target), topic, spans).await?;
     }
     audience.tell(format_args!("replay {name} of {}", of.name()));
@@ -169,9 +202,9 @@ pub async fn replay(
         None => Box::pin(run.in_memory()).await?,
     };
     let seconds = began.elapsed().as_secs_f64();
-    let comparison = Comparison::of(arguments, target, documents.as_ref(), &spans, &digest);
+    let comparison = Comparison::of(plan, target, documents.as_ref(), &spans, &digest);
     let comparison = Box::pin(comparison).await?;
-    if let Some(documents) = documents.filter(|_| !arguments.keep) {
+    if let Some(documents) = documents.filter(|_| !plan.keep) {
         documents.drop_collections(&name.suffix()).await.map_err(documents::refused(of.name()))?;
     }
     Ok(Replayed { of, name, outcomes, seconds, digest, comparison })

@@ -104,8 +104,8 @@ async fn a_replay_comes_to_the_live_documents_and_writes_to_no_topic() {
         let broker = Broker { bootstrap: kafka.brokers.clone(), embedded: true };
         let target = Target::new(None, broker, addresses, &settings);
         let again = async |of, until: Option<Name>, target: &Target| {
-            let arguments = Arguments { of, from: From(Start::Beginning), until, keep: true };
-            replay(&arguments, target, &settings, Audience::Nobody).await.unwrap()
+            let plan = Plan { of, from: From(Start::Beginning), until, keep: true };
+            replay(Name::draw(), &plan, target, &settings, Audience::Nobody).await.unwrap()
         };
 
         let before = records(&kafka).await;
@@ -132,6 +132,12 @@ async fn a_replay_comes_to_the_live_documents_and_writes_to_no_topic() {
         let whole = again(Derived::Analytics, None, &target).await;
         assert_eq!(whole.comparison, live, "{whole}");
         assert_ne!(whole.digest.whole, first.digest.whole, "one event more is another digest");
+
+        discard(&first.name, &target).await.unwrap();
+        let again = discard(&first.name, &target).await;
+        assert!(again.is_err_and(|error| error.to_string().contains("no collection")));
+        let kept = Derived::Analytics.digest(&database.documents, &second.name.suffix()).await.unwrap();
+        assert_eq!(kept.whole, second.digest.whole, "those of another replay stay");
         stop.cancel();
     };
     let (analytics, fraud, ()) = tokio::join!(analytics, fraud, proved);

@@ -84,14 +84,15 @@ impl Documents {
         within("ping", async { self.database.run_command(doc! { "ping": 1 }).await.map(drop) }).await
     }
 
-    /// Drops the collections whose names end with `suffix`.
-    pub async fn drop_collections(&self, suffix: &str) -> Result<(), Error> {
-        let names = within("list_collections", async { self.database.list_collection_names().await }).await?;
-        for name in names.iter().filter(|name| name.ends_with(suffix)) {
+    /// Drops the collections whose names end with `suffix`, and returns these names.
+    pub async fn drop_collections(&self, suffix: &str) -> Result<Vec<String>, Error> {
+        let mut names = within("list_collections", async { self.database.list_collection_names().await }).await?;
+        names.retain(|name| name.ends_with(suffix));
+        for name in &names {
             let collection = self.database.collection::<mongodb::bson::Document>(name);
             within("drop_collection", async { collection.drop().await }).await?;
         }
-        Ok(())
+        Ok(names)
     }
 
     /// With all that is in it.

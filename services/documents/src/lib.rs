@@ -8,6 +8,7 @@
 //!
 //! Every operation may be repeated after [`Error::Unavailable`]: the server may have done any part of it, or do it
 //! still.
+mod bulk;
 mod collection;
 mod connection;
 mod digest;
@@ -17,7 +18,8 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use collection::{Change, Collection, Find, Index};
+pub use bulk::Change;
+pub use collection::{Collection, Find, Index};
 pub use connection::Documents;
 pub use digest::{Canonical, CollectionDigest, Digest, DigestError, Digester, InvalidSum, Sum};
 pub use error::{Error, OpenError};

@@ -28,6 +28,11 @@ async fn of_a_bulk_of_inserts_the_known_ones_are_told_and_stay_as_they_are() {
     assert_eq!(facts.get("x").await.unwrap(), None);
     assert!(!facts.insert_one_new(fact("d", 3)).await.unwrap());
     assert_eq!(facts.count(doc! {}).await.unwrap(), 4);
+
+    let many: Vec<Document> = (0..900).map(|n| fact(&format!("{n:03}"), n)).collect();
+    assert_eq!(facts.insert_new(&many[300..302]).await.unwrap(), [0; 0]);
+    assert_eq!(facts.insert_new(&many).await.unwrap(), [300, 301], "of several commands");
+    assert_eq!(facts.count(doc! {}).await.unwrap(), 904);
     database.wipe().await;
 }
 
@@ -44,44 +49,29 @@ async fn of_many_that_insert_the_same_at_once_one_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn upserts_make_what_is_missing_and_may_come_twice_and_at_once() {
-    let database = TestDatabase::create().await;
-    let facts = database.documents.collection::<Document>("facts");
-    let change = |id: &str, n: i32| {
-        let update = doc! { "$setOnInsert": { "first": n }, "$max": { "last": n }, "$min": { "least": n } };
-        Change::new(doc! { "_id": id }, &update).unwrap()
-    };
-    facts.upsert(&[change("a", 5), change("b", 5)]).await.unwrap();
-    facts.upsert(&[change("a", 7), change("b", 3), change("a", 7)]).await.unwrap();
-    let a = facts.get("a").await.unwrap().unwrap();
-    assert_eq!(a, doc! { "_id": "a", "first": 5, "last": 7, "least": 5 });
-    let b = facts.get("b").await.unwrap().unwrap();
-    assert_eq!(b, doc! { "_id": "b", "first": 5, "last": 5, "least": 3 });
-
-    // twice: they are made by whoever comes first, and then they are there for all
-    for _ in 0..2 {
-        let together = (0..8).map(|_| {
-            let (facts, changes) = (facts.clone(), (0..40).map(|n| change(&format!("new-{n}"), n)).collect::<Vec<_>>());
-            tokio::spawn(async move { facts.upsert(&changes).await.unwrap() })
-        });
-        futures::future::join_all(together).await.into_iter().for_each(|done| done.unwrap());
-    }
-    assert_eq!(facts.count(doc! {}).await.unwrap(), 42);
-    database.wipe().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_update_says_how_many_it_met_and_makes_nothing() {
+async fn an_update_names_the_commands_that_missed_some_and_makes_nothing() {
     let database = TestDatabase::create().await;
     let facts = database.documents.collection::<Document>("facts");
     facts.insert_new(&[fact("a", 1), fact("b", 1)]).await.unwrap();
     let replace = |id: &str, read: i32, n: i32| Change::set(doc! { "_id": id, "n": read }, &fact(id, n)).unwrap();
-    let met = facts.update(&[replace("a", 1, 2), replace("b", 9, 2), replace("c", 1, 2)]).await.unwrap();
-    assert_eq!(met, 1);
+    let missed = facts.update(&[replace("a", 1, 2), replace("b", 9, 2), replace("c", 1, 2)]).await.unwrap();
+    assert_eq!(missed, [0, 1, 2], "of one command");
     let by_id = Find { sort: doc! { "_id": 1 }, ..Find::default() };
     assert_eq!(facts.find(by_id).await.unwrap(), [fact("a", 2), fact("b", 1)]);
-    assert_eq!(facts.update(&[]).await.unwrap(), 0);
+    assert_eq!(facts.update(&[]).await.unwrap(), [0; 0]);
     assert_eq!(facts.delete(doc! { "n": 2 }).await.unwrap(), 1);
+
+    let many: Vec<Document> = (0..100).map(|n| fact(&format!("{n:02}"), 1)).collect();
+    assert_eq!(facts.insert_new(&many).await.unwrap(), [0; 0]);
+    let changes = |read_of: &dyn Fn(usize) -> i32| -> Vec<Change> {
+        (0..100).map(|n| replace(&format!("{n:02}"), read_of(n), 2)).collect()
+    };
+    let missed = facts.update(&changes(&|n| if n == 40 { 9 } else { 1 })).await.unwrap();
+    assert!(missed.len() < 50 && missed.contains(&40) && missed.is_sorted(), "{missed:?}");
+    assert_eq!(facts.count(doc! { "n": 2 }).await.unwrap(), 99);
+    assert_eq!(facts.get("40").await.unwrap(), Some(fact("40", 1)));
+    let ids = ["98", "x", "40"].map(str::to_owned);
+    assert_eq!(facts.get_each(ids).await.unwrap(), [Some(fact("98", 2)), None, Some(fact("40", 1))]);
     database.wipe().await;
 }
 

@@ -60,15 +60,8 @@ impl MongoStore {
     }
 
     async fn read_profiles(&self, users: &[UserId]) -> Result<Vec<(UserId, Arc<Profile>)>, Error> {
-        let found = match users {
-            [] => Vec::new(),
-            [user] => self.profiles.get(user.as_str()).await?.into_iter().collect(),
-            users => {
-                let ids: Vec<&str> = users.iter().map(UserId::as_str).collect();
-                self.profiles.find(Find { filter: doc! { "_id": { "$in": ids } }, ..Find::default() }).await?
-            }
-        };
-        found.iter().map(ProfileDocument::read).collect()
+        let found = self.profiles.get_each(users.iter().map(ToString::to_string)).await?;
+        found.iter().flatten().map(ProfileDocument::read).collect()
     }
 
     async fn write_findings(&self, findings: Findings) -> Result<(), Error> {
@@ -96,19 +89,18 @@ impl MongoStore {
             }
         }
         let documents: Vec<_> = new.iter().map(|write| ProfileDocument::of(&write.user_id, &write.profile)).collect();
-        let (taken, matched) = tokio::try_join!(self.profiles.insert_new(&documents), self.profiles.update(&changes))?;
-        let mut refused: Vec<UserId> = taken.into_iter().map(|index| new[index].user_id.clone()).collect();
-        if matched < changes.len() {
-            refused.extend(self.not_as_written(&moved).await?);
-        }
+        let (taken, missed) = tokio::try_join!(self.profiles.insert_new(&documents), self.profiles.update(&changes))?;
+        let missed: Vec<&ProfileWrite> = missed.into_iter().map(|place| &moved[place]).collect();
+        let mut refused = self.not_as_written(&missed).await?;
+        refused.extend(taken.into_iter().map(|place| new[place].user_id.clone()));
         Ok(refused)
     }
 
-    /// A bulk says how many it met, not which.
-    async fn not_as_written(&self, writes: &[ProfileWrite]) -> Result<Vec<UserId>, Error> {
+    /// Of those that may have met another than they were to be written over.
+    async fn not_as_written(&self, writes: &[&ProfileWrite]) -> Result<Vec<UserId>, Error> {
         let users: Vec<UserId> = writes.iter().map(|write| write.user_id.clone()).collect();
         let stored: HashMap<UserId, Arc<Profile>> = self.read_profiles(&users).await?.into_iter().collect();
-        let differs = |write: &&ProfileWrite| stored.get(&write.user_id).is_none_or(|stored| *stored != write.profile);
+        let differs = |write: &&&ProfileWrite| stored.get(&write.user_id).is_none_or(|stored| *stored != write.profile);
         Ok(writes.iter().filter(differs).map(|write| write.user_id.clone()).collect())
     }
 

@@ -8,7 +8,6 @@ use headwater_proto::Day;
 use super::{
     Collections, Done, LOOKUPS, Periods,
     documents::{AggregateDocument, MarkDocument, MemberDocument, whole},
-    get_each, insert_new,
 };
 use crate::{
     activity::{Member, Period},
@@ -37,14 +36,14 @@ impl Collections {
             let members: Vec<MemberDocument> = members.collect();
             let uncounted = uncounted.iter().copied().filter(is_of).map(AggregateDocument::uncounted);
             let uncounted: Vec<AggregateDocument> = uncounted.collect();
-            try_join!(insert_new(&periods.activity, &members), insert_new(&periods.aggregates, &uncounted))
+            try_join!(periods.activity.insert_new(&members), periods.aggregates.insert_new(&uncounted))
         };
         try_join!(
             join(&self.daily, |period| matches!(period, Period::Day(_))),
             join(&self.monthly, |period| matches!(period, Period::Month(_))),
         )?;
         let marks = periods.into_iter().map(|period| MarkDocument::new(period, fastrand::u64(..1 << MARK_BITS)));
-        insert_new(&self.stale, &marks.collect::<Vec<_>>()).await?;
+        self.stale.insert_new(&marks.collect::<Vec<_>>()).await?;
         self.known.joined(new);
         Ok(())
     }
@@ -54,7 +53,7 @@ impl Collections {
         let (days, months): (Vec<Member>, Vec<Member>) =
             unknown.into_iter().partition(|member| matches!(member.period, Period::Day(_)));
         let absent = async |activity: &Collection<MemberDocument>, members: Vec<Member>| -> Done<Vec<Member>> {
-            let found = get_each(activity, members.iter().map(Member::id).collect()).await?;
+            let found = activity.get_each(members.iter().map(Member::id)).await?;
             let absent = members.into_iter().zip(found).filter(|(_, found)| found.is_none());
             Ok(absent.map(|(member, _)| member).collect())
         };

@@ -2,15 +2,14 @@
 //!
 //! What must happen once is an insert, atomic by `_id` on every server: events, memberships, marks, revisions, the first
 //! version of a session. Only two kinds of document change: a session, over the version it was made from, and an
-//! aggregate, upwards. What is asked for by `_id` is asked for one by one, many at a time: equality is what every server
-//! answers from an index (FerretDB 1.24 answers `$in` by reading the whole collection).
+//! aggregate, upwards.
 //!
 //! Round trips of a batch of 1,000 events, in the order in which they wait for each other:
-//! 1. insert the events, in [`INSERTS`] commands at once, beside the newest day (1 find); then 1 find for each event
-//!    that was stored before, [`LOOKUPS`] at once;
+//! 1. insert the events, in 4 commands at once, beside the newest day (1 find); then 1 find for each event that was
+//!    stored before, many at once;
 //! 2. 1 find for each session that this process has not at hand (see [`known`]): a new one, or any after a start;
-//! 3. sessions in up to [`UPDATES`] updates and as many inserts as there are commands in 1; beside them the new
-//!    memberships, in up to twice as many inserts, and then 1 insert of marks.
+//! 3. sessions in up to 8 updates and as many inserts as there are commands in 1; beside them the new memberships, in up
+//!    to twice as many inserts, and then 1 insert of marks.
 //!
 //! So 4 that wait for each other, and the finds; the plan of late events adds its questions between 2 and 3.
 mod activity;
@@ -21,13 +20,12 @@ mod walk;
 
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use headwater_documents::{
     Collection, Documents, Find, Index,
     bson::{self, doc},
 };
 use headwater_proto::{Day, UserId};
-use serde::{Serialize, de::DeserializeOwned};
 
 use self::{
     documents::{
@@ -50,14 +48,9 @@ use crate::{
 const METRIC_REVISIONS: &str = "metric_revisions";
 const STALE_PERIODS: &str = "stale_periods";
 
-/// Finds by `_id` at once. Below the connections of the pool, of which the API needs some.
+/// Questions that have a document each as their answer, at once. Below the connections of the pool, of which the API
+/// needs some.
 const LOOKUPS: usize = 32;
-/// Commands into which a bulk of inserts is cut, and below how many documents it is not worth it.
-const INSERTS: usize = 4;
-const MIN_INSERT: usize = 100;
-/// Commands into which a bulk of updates is cut; each works its documents off one after the other.
-const UPDATES: usize = 8;
-const MIN_UPDATE: usize = 10;
 
 /// A handle on the collections. Keeps no positions: the group's commits are true of it.
 #[derive(Debug, Clone)]
@@ -134,28 +127,6 @@ fn answer<T>(operation: &'static str, done: Done<T>) -> Answer<T> {
     done.map_err(|failure| StoreError { operation, source: failure.into() })
 }
 
-/// Inserts what is not there yet; the places of the others, in no order.
-async fn insert_new<T>(collection: &Collection<T>, documents: &[T]) -> Done<Vec<usize>>
-where
-    T: Serialize + Send + Sync,
-{
-    let size = documents.len().div_ceil(INSERTS).max(MIN_INSERT);
-    let inserts = documents.chunks(size).enumerate().map(async |(number, chunk)| {
-        let refused = collection.insert_new(chunk).await?;
-        Ok::<_, Failure>(refused.into_iter().map(move |place| number * size + place))
-    });
-    Ok(try_join_all(inserts).await?.into_iter().flatten().collect())
-}
-
-/// The document of each of these `_id`s, in their order.
-async fn get_each<T>(collection: &Collection<T>, ids: Vec<String>) -> Done<Vec<Option<T>>>
-where
-    T: DeserializeOwned + Send + Sync,
-{
-    let finds = stream::iter(ids).map(async |id| Ok(collection.get(id).await?));
-    finds.buffered(LOOKUPS).try_collect().await
-}
-
 fn read_all<D, T>(documents: Vec<D>) -> Done<Vec<T>>
 where
     T: TryFrom<D, Error = Foreign>,
@@ -166,10 +137,10 @@ where
 impl Collections {
     async fn insert_events(&self, events: &[SessionEvent]) -> Done<Vec<Option<SessionEvent>>> {
         let documents: Vec<EventDocument> = events.iter().map(Into::into).collect();
-        let refused = insert_new(&self.events, &documents).await?;
+        let refused = self.events.insert_new(&documents).await?;
         let mut stored = vec![None; events.len()];
-        let ids = refused.iter().map(|&place| events[place].id.to_string()).collect();
-        let found = get_each(&self.events, ids).await?;
+        let ids = refused.iter().map(|&place| events[place].id.to_string());
+        let found = self.events.get_each(ids).await?;
         for (place, found) in refused.into_iter().zip(found) {
             let gone = || Failure::Gone { collection: Kind::SessionEvents.name(), id: events[place].id.to_string() };
             stored[place] = Some(found.ok_or_else(gone)?.try_into()?);
@@ -192,7 +163,7 @@ impl Collections {
 
     async fn insert_revisions(&self, revisions: &[Revision]) -> Done<()> {
         let documents: Vec<RevisionDocument> = revisions.iter().map(Into::into).collect();
-        insert_new(&self.revisions, &documents).await.map(drop)
+        Ok(self.revisions.insert_new(&documents).await.map(drop)?)
     }
 }
 

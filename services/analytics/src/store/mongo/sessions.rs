@@ -1,7 +1,7 @@
 //! The collection `sessions`: read by key, written over a version, found by day and by user.
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use futures::{future::try_join_all, try_join};
+use futures::try_join;
 use headwater_documents::{
     Change, Find,
     bson::{self, Document, doc},
@@ -9,9 +9,9 @@ use headwater_documents::{
 use headwater_proto::{Day, UserId};
 
 use super::{
-    Collections, Done, MIN_UPDATE, UPDATES,
+    Collections, Done,
     documents::{SegmentDocument, SessionDocument, start_days, whole},
-    get_each, insert_new, read_all,
+    read_all,
 };
 use crate::{
     event::SessionKey,
@@ -30,7 +30,7 @@ impl Collections {
         let mut sessions: Vec<Option<Session>> = keys.iter().map(|key| self.known.session(key)).collect();
         let absent = sessions.iter_mut().zip(keys).filter(|(known, _)| known.is_none());
         let (absent, asked): (Vec<_>, Vec<_>) = absent.map(|(place, key)| (place, key.id())).unzip();
-        for (place, found) in absent.into_iter().zip(get_each(&self.sessions, asked).await?) {
+        for (place, found) in absent.into_iter().zip(self.sessions.get_each(asked).await?) {
             *place = found.map(Session::try_from).transpose()?;
             self.known.stored(place.clone());
         }
@@ -56,32 +56,20 @@ impl Collections {
     async fn insert_sessions(&self, sessions: Vec<Session>) -> Done<Vec<SessionKey>> {
         let documents: Vec<SessionDocument> = sessions.iter().map(Into::into).collect();
         let mut sessions: HashMap<usize, Session> = sessions.into_iter().enumerate().collect();
-        let refused = insert_new(&self.sessions, &documents).await?;
+        let refused = self.sessions.insert_new(&documents).await?;
         let refused = refused.iter().filter_map(|place| sessions.remove(place)).map(|session| session.key).collect();
         self.known.stored(sessions.into_values());
         Ok(refused)
     }
 
-    /// A server tells how many of a bulk it wrote and not which: where some are missing, all of that bulk count as
-    /// refused.
+    /// Where it is not certain that a session was written, it counts as refused.
     async fn update_sessions(&self, updates: Vec<Update>) -> Done<Vec<SessionKey>> {
-        let size = updates.len().div_ceil(UPDATES).max(MIN_UPDATE);
-        let bulks = updates.chunks(size).map(async |bulk| {
-            let changes = bulk.iter().map(Update::change).collect::<Result<Vec<_>, _>>()?;
-            Ok::<_, super::Failure>(self.sessions.update(&changes).await? == bulk.len())
-        });
-        let written = try_join_all(bulks).await?;
-        let mut refused = Vec::new();
-        let mut updates = updates.into_iter();
-        for written in written {
-            let sessions = updates.by_ref().take(size).map(|update| update.write.session);
-            if written {
-                self.known.stored(sessions);
-            } else {
-                refused.extend(sessions.map(|session| session.key));
-            }
-        }
-        Ok(refused)
+        let changes = updates.iter().map(Update::change).collect::<Result<Vec<_>, _>>()?;
+        let missed: HashSet<usize> = self.sessions.update(&changes).await?.into_iter().collect();
+        let (missed, written): (Vec<_>, Vec<_>) =
+            updates.into_iter().enumerate().partition(|(place, _)| missed.contains(place));
+        self.known.stored(written.into_iter().map(|(_, update)| update.write.session));
+        Ok(missed.into_iter().map(|(_, update)| update.write.session.key).collect())
     }
 
     pub(super) async fn segments_started_on(&self, day: Day) -> Done<Vec<Segment>> {
