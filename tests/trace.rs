@@ -8,7 +8,7 @@ use std::{
 
 use headwater_cli::{
     Derived,
-    replay::{Arguments, From, replay},
+    replay::{From, Name, Plan, replay},
     simulate::Audience,
 };
 use headwater_otel::{Span, TraceContext, names, span::Kind};
@@ -271,9 +271,9 @@ async fn a_replay_begins_a_trace_of_its_own_with_a_link_to_the_send_of_the_event
     let live = edges(&jaeger, context, &[(sent.clone(), processed.clone())]).await;
     let (send, _) = live.iter().find(|(_, span)| span.name == sent).expect("the send");
 
-    let arguments = Arguments { of: Derived::Analytics, from: From(Start::Beginning), until: None, keep: false };
+    let plan = Plan { of: Derived::Analytics, from: From(Start::Beginning), until: None, keep: false };
     let (target, settings) = (platform.platform().target(), platform.platform().settings());
-    let replayed = replay(&arguments, &target, settings, Audience::Nobody).await.expect("a replay");
+    let replayed = replay(Name::draw(), &plan, &target, settings, Audience::Nobody).await.expect("a replay");
     assert_eq!(replayed.outcomes.done, 1, "{replayed}");
 
     let first = format!("{:032x}", context.trace_id);
