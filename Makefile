@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up build test clients test-compose faults traces bench lint fmt tools clean
+.PHONY: help up build test clients test-compose faults traces console bench lint fmt tools clean
 
 # outside the checkout, so that a fresh clone builds only what has changed
 CARGO_TARGET_DIR ?= $(HOME)/.cache/headwater/target
@@ -71,6 +71,13 @@ traces: ## of `make test`: one event followed through every service in a real Ja
 	export HEADWATER_TEST_JAEGER_URL=$$JAEGER_URL HEADWATER_TEST_OTLP_ENDPOINT=$$OTEL_EXPORTER_OTLP_ENDPOINT; \
 	unset JAEGER_URL OTEL_EXPORTER_OTLP_ENDPOINT; \
 	.ci/suite traces cargo test --workspace --release --locked --test trace
+
+console: ## the console's configuration, by its own tools: Prometheus, its alerts, what the dashboards ask it, the collector
+	@deploy/tools install otelcol promtool
+	@.ci/suite prometheus promtool check config --lint=all --lint-fatal otel/prometheus/prometheus.yaml
+	@.ci/suite alerts promtool test rules otel/prometheus/alerts_test.yaml
+	@.ci/suite dashboards .ci/dashboards
+	@.ci/suite collector otelcol validate --config=otel/collector/collector.yaml
 
 bench: ## how fast the ingress is on a real Kafka and PostgreSQL that it brings up: ARGS="--json", see bench/run
 	cargo build --release --locked --workspace --bins
