@@ -25,7 +25,7 @@ pub trait Outbox: Send + Sync + 'static {
     /// This relay ends: others may take all it holds.
     fn resign(&self, relay: Uuid) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The rows of the shard that are not in flight, lowest id first, as many as stay within the limit; at least one
+    /// The rows of the shard that are not in flight, lowest id first, no more than stay within the limit; at least one
     /// where there is any. None where the lease is no longer valid.
     fn unsent(
         &self,

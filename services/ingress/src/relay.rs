@@ -50,8 +50,10 @@ const STEP: Duration = Duration::from_millis(5);
 const GAUGES: Duration = Duration::from_secs(1);
 /// Between two rounds of leases.
 const LEASES: Duration = Duration::from_secs(1);
-/// In flight per shard: what a healthy broker takes in a few round trips.
+/// Bytes in flight per shard: what a healthy broker takes in a few round trips.
 const WINDOW: usize = 1024 * 1024;
+/// With so many rows in flight no more are read of a shard: every reading names them all to the store.
+const WINDOW_ROWS: usize = 512;
 /// How long the last rows may take at shutdown; what does not arrive stays in the outbox.
 const DRAIN: Duration = Duration::from_secs(4);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -278,8 +280,7 @@ impl<O: Outbox + Clone> Relay<O> {
             Some(backlog) => Backlog::LIMIT.saturating_sub(backlog.outstanding(lease.partition)) as usize,
             None => usize::MAX,
         };
-        let limit_bytes = WINDOW.min(unread).checked_sub(shard.bytes()).filter(|&room| room > 0)?;
-        Some(Reading { lease, in_flight: shard.ids(), limit_bytes })
+        Some(Reading { lease, in_flight: shard.ids(), limit_bytes: shard.room(WINDOW.min(unread), WINDOW_ROWS)? })
     }
 
     async fn produce(&mut self, row: OutboxRow) -> Result<(), Failure> {
@@ -379,11 +380,12 @@ impl<O: Outbox + Clone> Relay<O> {
             let stepped = match self.step().await {
                 Ok(true) => continue,
                 // a full window has room again once something arrives
-                Ok(false) if self.shards.iter().any(|shard| shard.bytes() >= WINDOW) => match self.reports.next().await
-                {
-                    Some(row) => self.reported(row).await,
-                    None => return,
-                },
+                Ok(false) if self.shards.iter().any(|shard| shard.room(WINDOW, WINDOW_ROWS).is_none()) => {
+                    match self.reports.next().await {
+                        Some(row) => self.reported(row).await,
+                        None => return,
+                    }
+                }
                 // nothing more can be read, or sent
                 Ok(false) | Err(Failure::Store(_) | Failure::Producer(_)) => return,
                 Err(failure) => Err(failure),

@@ -51,8 +51,10 @@ impl Shard {
         self.rows.iter().map(|row| row.id).collect()
     }
 
-    pub(super) fn bytes(&self) -> usize {
-        self.rows.iter().map(|row| row.bytes).sum()
+    /// How many bytes more may be in flight within a window of so many bytes and rows; `None` where it is full.
+    pub(super) fn room(&self, bytes: usize, rows: usize) -> Option<usize> {
+        let taken = self.rows.iter().map(|row| row.bytes).sum();
+        bytes.checked_sub(taken).filter(|&room| room > 0 && self.rows.len() < rows)
     }
 
     pub(super) fn stop(&mut self) {
@@ -125,7 +127,15 @@ mod tests {
             let mut shard = shard(rows);
             assert_eq!(deletable(&shard), expected);
             shard.deleted();
-            assert_eq!((shard.ids(), shard.bytes()), (left.to_vec(), 10 * left.len()));
+            assert_eq!((shard.ids(), shard.room(100, 10)), (left.to_vec(), Some(100 - 10 * left.len())));
+        }
+    }
+
+    #[test]
+    fn a_window_is_full_by_bytes_or_by_rows() {
+        let shard = shard(&[(1, false), (2, true)]);
+        for (bytes, rows, room) in [(30, 3, Some(10)), (20, 3, None), (10, 3, None), (30, 2, None), (30, 1, None)] {
+            assert_eq!(shard.room(bytes, rows), room, "{bytes} bytes, {rows} rows");
         }
     }
 

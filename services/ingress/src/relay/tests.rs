@@ -2,7 +2,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     sync::{
         Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
 };
 
@@ -18,6 +18,9 @@ use crate::outbox::{PackedRow, Packer, Waiting};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// Of one reading.
+const ROWS: usize = 200;
+
 /// An outbox that shows what it was asked, and fails where it is told to.
 #[derive(Clone, Default)]
 struct Rows(Arc<Inner>);
@@ -27,6 +30,7 @@ struct Inner {
     rows: Mutex<BTreeMap<i64, PackedRow>>,
     deleted: Mutex<Vec<i64>>,
     asked: AtomicU32,
+    most_in_flight: AtomicUsize,
     failures: AtomicU32,
 }
 
@@ -60,9 +64,10 @@ impl Outbox for Rows {
 
     async fn unsent(&self, lease: &Lease, in_flight: &[i64], limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
         self.fails()?;
+        self.0.most_in_flight.fetch_max(in_flight.len(), Ordering::SeqCst);
         let partition = lease.partition;
         let rows = self.0.rows.lock().unwrap();
-        let unsent = rows.iter().filter(|(id, row)| row.partition == partition && !in_flight.contains(id));
+        let unsent = rows.iter().filter(|(id, row)| row.partition == partition && !in_flight.contains(id)).take(ROWS);
         let mut bytes = 0;
         let within = unsent.take_while(|(_, row)| {
             let first = bytes == 0;
@@ -233,11 +238,18 @@ async fn an_outage_leaves_the_rows_where_they_are_until_the_broker_is_back() {
     let rows = Rows::default();
     let running = start(embedded(), rows.clone());
     running.kafka.go_down();
-    let expected = fill(&rows, 40, 5);
+    let mut expected = fill(&rows, 40, 5);
+    let many: Vec<String> = (0..4 * WINDOW_ROWS).map(|n| n.to_string()).collect();
+    for (id, value) in (1_000..).zip(&many) {
+        rows.insert(id, row("ada", value));
+    }
+    expected.insert("ada".to_owned(), many);
     running.committed.notify_one();
     let asked = rows.0.asked.load(Ordering::SeqCst);
     running.until("asked again and again", || rows.0.asked.load(Ordering::SeqCst) > asked + 5).await;
     assert!(rows.0.deleted.lock().unwrap().is_empty());
+    let most = rows.0.most_in_flight.load(Ordering::SeqCst);
+    assert!((ROWS..WINDOW_ROWS).contains(&most), "{most} rows in flight were named to the store");
     running.kafka.come_back();
     running.empty().await;
     assert_eq!(running.log().await, expected);

@@ -212,6 +212,9 @@ async fn outbox_rows_are_read_by_partition_in_order_and_deleted<S: Store>(store:
     let of_all = store.unsent_of_all(readings).await.unwrap();
     let of_all: BTreeSet<_> = of_all.iter().map(|row| (row.partition, row.bytes.to_vec())).collect();
     assert_eq!(of_all, [(3, b"cccc".to_vec()), (7, b"b".to_vec())].into(), "each with its own limit and lease");
+    let of_7 = store.unsent(&leases[7], &[], 1).await.unwrap()[0].id;
+    let readings = vec![reading(3, &ids[..2], 1_000), reading(5, &[], 1), reading(7, &[of_7], 1_000)];
+    assert_eq!(store.unsent_of_all(readings).await.unwrap(), all[2..], "each without its own that are in flight");
 
     store.delete(&sent(&[ids[0], ids[1], i64::MAX])).await.unwrap();
     assert_eq!(unsent(&[], 1_000).await, all[2..]);

@@ -98,27 +98,39 @@ impl Outbox for PostgresStore {
     }
 
     async fn unsent_of_all(&self, readings: Vec<Reading>) -> Result<Vec<OutboxRow>, StoreError> {
-        // octet_length reads no bytes that are stored apart; the first row is there however big it is
+        // Octet_length reads no bytes that are stored apart; the first row is there however big it is. What is in flight
+        // is looked through for every row, so each shard has its own part of it.
         const QUERY: &str = "SELECT first.id, first.partition, first.records, first.bytes \
-            FROM unnest($1::int[], $2::bigint[], $3::bigint[]) AS reading (partition, token, room) \
+            FROM (SELECT partition, token, room, ($4::bigint[])[begin_at:end_at] AS in_flight \
+                FROM unnest($1::int[], $2::bigint[], $3::bigint[], $5::int[], $6::int[]) \
+                AS readings (partition, token, room, begin_at, end_at)) AS reading \
             JOIN outbox_shards AS shard ON shard.partition = reading.partition AND shard.token = reading.token \
             CROSS JOIN LATERAL ( \
                 SELECT *, sum(octet_length(bytes)) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) AS total, \
                     row_number() OVER (ORDER BY id) AS place \
-                FROM (SELECT * FROM outbox WHERE outbox.partition = reading.partition AND id <> ALL($4) \
-                    ORDER BY id LIMIT $5) AS unsent \
+                FROM (SELECT * FROM outbox WHERE outbox.partition = reading.partition AND id <> ALL(reading.in_flight) \
+                    ORDER BY id LIMIT $7) AS unsent \
             ) AS first \
             WHERE first.total <= reading.room OR first.place = 1 \
             ORDER BY first.partition, first.id";
         let pool = self.pool.clone();
         self.unit(async move {
             let room = |reading: &Reading| i64::try_from(reading.limit_bytes).unwrap_or(i64::MAX);
+            let mut in_flight = Vec::with_capacity(readings.iter().map(|reading| reading.in_flight.len()).sum());
+            let (mut begin_at, mut end_at) = (Vec::new(), Vec::new());
+            for reading in &readings {
+                begin_at.push(in_flight.len() as i32 + 1);
+                in_flight.extend_from_slice(&reading.in_flight);
+                end_at.push(in_flight.len() as i32);
+            }
             let mut session = Session::open(&pool).await?;
             let query = sqlx::query(QUERY)
                 .bind(readings.iter().map(|reading| reading.lease.partition).collect::<Vec<_>>())
                 .bind(readings.iter().map(|reading| reading.lease.token).collect::<Vec<_>>())
                 .bind(readings.iter().map(room).collect::<Vec<_>>())
-                .bind(readings.iter().flat_map(|reading| &reading.in_flight).copied().collect::<Vec<_>>())
+                .bind(in_flight)
+                .bind(begin_at)
+                .bind(end_at)
                 .bind(ROWS);
             let rows = query.fetch_all(&mut *session).await?;
             session.end();
