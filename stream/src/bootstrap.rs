@@ -16,7 +16,7 @@ use metrics::counter;
 use rdkafka::{ClientContext, Statistics, client::Client, types::RDKafka};
 use tracing::warn;
 
-use crate::rebalance::is_connected;
+use crate::outage::is_connected;
 
 /// Belongs to one client's context.
 #[derive(Debug)]

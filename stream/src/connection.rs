@@ -28,8 +28,8 @@ use crate::{
     batches::Batches,
     bootstrap::Bootstrap,
     kafka::GAPLESS,
+    outage::{Outage, is_connected},
     reach::is_reachable,
-    rebalance::is_connected,
     watchdog::{Remedy, Snapshot, Watchdog},
 };
 
@@ -111,6 +111,7 @@ impl Connection {
         let context = Deliveries {
             batches: Mutex::default(),
             bootstrap: Bootstrap::new("producer", &vigil.brokers),
+            outage: Outage::default(),
             budget,
             backlog,
             patience,
@@ -220,6 +221,7 @@ impl Drop for Connection {
 pub(crate) struct Deliveries {
     batches: Mutex<Batches>,
     bootstrap: Bootstrap,
+    outage: Outage,
     budget: Arc<Semaphore>,
     backlog: Option<Arc<Backlog>>,
     patience: Patience,
@@ -298,6 +300,9 @@ impl ProducerContext for Deliveries {
 impl ClientContext for Deliveries {
     fn stats(&self, statistics: Statistics) {
         self.bootstrap.look(&statistics);
+        if self.outage.is_over(&statistics) {
+            info!("a producer can reach a kafka broker again");
+        }
         self.queued.set(statistics.msg_cnt as f64);
         let unreported = self.batches().unreported() as u64;
         // one that is given up already is only here until the next record
@@ -325,7 +330,7 @@ impl ClientContext for Deliveries {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
             self.broken.store(true, Ordering::Release);
             error!(%error, reason, "a producer failed for good; what is sent next gets a new one");
-        } else {
+        } else if self.outage.is_news(&error) {
             warn!(%error, reason, "a producer has trouble with its broker; it keeps trying");
         }
     }

@@ -16,6 +16,7 @@ mod handler;
 pub mod headers;
 mod kafka;
 mod ledger;
+mod outage;
 mod parking;
 mod partition;
 mod positions;

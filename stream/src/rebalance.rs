@@ -25,6 +25,7 @@ use crate::{
     commit::commit_within,
     consumer::{ConsumerConfig, State, Work},
     ledger::Ledger,
+    outage::{Outage, is_connected},
 };
 
 /// How long the broker may take to tell where the group stands, and to take in where it shall.
@@ -35,6 +36,7 @@ pub(crate) struct Context<W: Work> {
     /// The loop's. Gone where that has ended or works with another client; then this one only has to end.
     state: Mutex<Weak<Mutex<State<W>>>>,
     bootstrap: Bootstrap,
+    outage: Outage,
     /// What the client last told of itself.
     statistics: Mutex<Option<Statistics>>,
     topic: &'static str,
@@ -67,6 +69,7 @@ impl<W: Work> Context<W> {
         Self {
             state: Mutex::new(Arc::downgrade(state)),
             bootstrap: Bootstrap::new("consumer", &config.kafka.brokers),
+            outage: Outage::default(),
             statistics: Mutex::default(),
             topic: config.group.topic.name,
             positions: config.positions.clone(),
@@ -285,6 +288,14 @@ impl<W: Work> ClientContext for Context<W> {
     /// Looked at by the loop, after the poll in which this is called.
     fn stats(&self, statistics: rdkafka::Statistics) {
         self.bootstrap.look(&statistics);
+        if self.outage.is_over(&statistics) {
+            info!(
+                role = self.role,
+                group = self.group,
+                instance = self.instance,
+                "a kafka broker can be reached again"
+            );
+        }
         let known = |offset: i64| (offset >= 0).then_some(offset);
         let of_topic = statistics.topics.get(self.topic).into_iter().flat_map(|topic| topic.partitions.values());
         let partitions = of_topic.filter(|partition| partition.desired).map(|partition| PartitionStatistics {
@@ -298,11 +309,8 @@ impl<W: Work> ClientContext for Context<W> {
 
     /// The same error comes out of the poll, where it is counted; only here it has a text.
     fn error(&self, error: KafkaError, reason: &str) {
-        warn!(role = self.role, group = self.group, instance = self.instance, %error, reason, "the kafka client reports");
+        if self.outage.is_news(&error) {
+            warn!(role = self.role, group = self.group, instance = self.instance, %error, reason, "the kafka client reports");
+        }
     }
-}
-
-/// Whether the client can talk to some broker.
-pub(crate) fn is_connected(statistics: &rdkafka::Statistics) -> bool {
-    statistics.brokers.values().any(|broker| matches!(broker.state.as_str(), "UP" | "UPDATE" | "REAUTH_REQ"))
 }
