@@ -67,7 +67,8 @@ pub const CLIENT: &str = "client";
 pub const PARTITION: &str = "messaging.destination.partition.id";
 /// Counter: errors that the client reported and survived, by [`GROUP`] and [`REASON`].
 pub const CONSUMER_ERRORS: &str = "headwater.consumer.errors";
-/// What the process does, like analytics.
+/// Which service it is about, like analytics: on everything that a service measures of itself, since several may share a
+/// process.
 pub const ROLE: &str = "role";
 /// Which instance of a role, like 1 or a host name.
 pub const INSTANCE: &str = "instance";

@@ -10,6 +10,7 @@ use tracing_subscriber::{EnvFilter, filter::ParseError, fmt};
 
 use crate::{
     describe::{Kind, METRICS},
+    names,
     traces::{self, TracesConfig},
 };
 
@@ -18,6 +19,8 @@ const SECONDS: [f64; 16] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 /// Of batches and bytes.
 const AMOUNTS: [f64; 14] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 5e3, 2e4, 1e5, 1e6];
+/// Of users: with an edge at every default threshold of a verdict.
+const SCORES: [f64; 9] = [0.0, 10.0, 20.0, 30.0, 50.0, 70.0, 100.0, 150.0, 200.0];
 /// Histograms keep every sample until they are folded, whether or not somebody scrapes.
 const FOLD_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -96,8 +99,9 @@ fn install_logs(config: &TelemetryConfig) -> Result<(), Error> {
 fn install_metrics() -> Result<Metrics, Error> {
     let mut builder = PrometheusBuilder::new().set_buckets(&SECONDS).map_err(Error::Metrics)?;
     for metric in METRICS.iter().filter(|metric| metric.kind == Kind::Histogram { seconds: false }) {
+        let buckets = if metric.name == names::FRAUD_SCORE { &SCORES[..] } else { &AMOUNTS };
         let matcher = Matcher::Full(metric.name.to_owned());
-        builder = builder.set_buckets_for_metric(matcher, &AMOUNTS).map_err(Error::Metrics)?;
+        builder = builder.set_buckets_for_metric(matcher, buckets).map_err(Error::Metrics)?;
     }
     let recorder = builder.build_recorder();
     let prometheus = recorder.handle();

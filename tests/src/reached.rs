@@ -148,14 +148,20 @@ impl Reached {
 
     /// The sum of a counter or gauge over all its series that carry these labels.
     pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let mut metrics = String::new();
-        for answer in self.admin("metrics").await {
-            metrics.push_str(&answer.text().await.expect("text"));
-        }
+        let metrics = self.metrics().await;
         let carries = |line: &str| labels.iter().all(|(key, value)| line.contains(&format!("{key}=\"{value}\"")));
         let is_metric = |line: &&str| line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} "));
         let series = metrics.lines().filter(is_metric).filter(|line| carries(line));
         series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// What every process measures, in Prometheus' format.
+    pub async fn metrics(&self) -> String {
+        let mut metrics = String::new();
+        for answer in self.admin("metrics").await {
+            metrics.push_str(&answer.text().await.expect("text"));
+        }
+        metrics
     }
 
     pub async fn ready(&self) -> bool {

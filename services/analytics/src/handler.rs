@@ -80,7 +80,7 @@ impl<S: Store> Handler<S> {
             None => Fact { event, new: true },
         });
         let mut plan = Plan::of(facts, self.newest);
-        metrics::counter!(names::ANALYTICS_LATE_EVENTS).increment(plan.late_events);
+        metrics::counter!(names::ANALYTICS_LATE_EVENTS, names::ROLE => crate::ROLE).increment(plan.late_events);
         let steps = self.steps(&mut plan).await?;
         self.write_journal(&plan, &steps).await?;
 
@@ -111,7 +111,7 @@ impl<S: Store> Handler<S> {
         if stored.is_empty() {
             return Ok(Vec::new());
         }
-        metrics::counter!(names::ANALYTICS_SESSION_REBUILDS).increment(stored.len() as u64);
+        metrics::counter!(names::ANALYTICS_SESSION_REBUILDS, names::ROLE => crate::ROLE).increment(stored.len() as u64);
         let keys: Vec<SessionKey> = stored.iter().map(|session| session.key.clone()).collect();
         let events = self.store.session_events(&keys).await?;
         let steps = stored.into_iter().zip(events).map(|(before, events)| {

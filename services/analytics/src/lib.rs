@@ -46,6 +46,9 @@ use headwater_rpc::{MAX_MESSAGE_BYTES, Services};
 use headwater_stream::{ConsumerConfig, Producer, run_batches};
 use tokio_util::sync::CancellationToken;
 
+/// As metrics and logs name it.
+const ROLE: &str = "analytics";
+
 /// The service's RPCs, as gRPC and as JSON.
 pub fn mount<S: Store>(services: Services, api: Api<S>) -> Services {
     let server = AnalyticsServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
@@ -81,8 +84,7 @@ pub async fn run<S: Store>(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let handler = Handler::new(store.clone(), config.timeout().map_err(Error::Config)?);
-    let consumer =
-        ConsumerConfig { group: topics::ANALYTICS, role: "analytics", positions: store.positions(), ..consumer };
+    let consumer = ConsumerConfig { group: topics::ANALYTICS, role: ROLE, positions: store.positions(), ..consumer };
     let consumed = shutdown.child_token();
     let consume = async {
         let _ends_the_recount = consumed.clone().drop_guard();

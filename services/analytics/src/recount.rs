@@ -24,7 +24,7 @@ pub(crate) async fn run<S: Store>(store: S, shutdown: CancellationToken) {
 pub async fn round<S: Store>(store: &S) -> Result<(), StoreError> {
     for stale in store.stale().await? {
         store.recount(stale).await?;
-        metrics::counter!(names::ANALYTICS_RECOUNTS).increment(1);
+        metrics::counter!(names::ANALYTICS_RECOUNTS, names::ROLE => crate::ROLE).increment(1);
     }
     Ok(())
 }

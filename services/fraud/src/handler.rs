@@ -11,7 +11,7 @@ use headwater_stream::{
 };
 
 use crate::{
-    StoreError,
+    ROLE, StoreError,
     cache::Cache,
     decide::{Decision, decide},
     emitted::{Announcer, Emitted, SOURCE, verdict_event},
@@ -192,18 +192,18 @@ impl Round {
 /// Each decision once: what somebody else moved on is counted there.
 fn count(scores: &[(UserId, i32)], found: &[(UserId, Arc<Match>)], verdicts: &[Emitted], refused: &HashSet<UserId>) {
     for (_, score) in scores.iter().filter(|(user, _)| !refused.contains(user)) {
-        metrics::histogram!(names::FRAUD_SCORE).record(f64::from(*score));
+        metrics::histogram!(names::FRAUD_SCORE, names::ROLE => ROLE).record(f64::from(*score));
     }
     for (_, found) in found.iter().filter(|(user, _)| !refused.contains(user)) {
         let mode = if found.shadow { "shadow" } else { "enforce" };
-        metrics::counter!(names::FRAUD_MATCHES, names::RULE => found.rule.to_string(), names::RULE_MODE => mode)
+        metrics::counter!(names::FRAUD_MATCHES, names::ROLE => ROLE, names::RULE => found.rule.to_string(), names::RULE_MODE => mode)
             .increment(1);
     }
     for verdict in verdicts.iter().filter(|verdict| !refused.contains(&verdict.event.user_id)) {
-        metrics::counter!(names::FRAUD_VERDICTS, names::VERDICT => verdict.event.event_type.as_str()).increment(1);
+        metrics::counter!(names::FRAUD_VERDICTS, names::ROLE => ROLE, names::VERDICT => verdict.event.event_type.as_str()).increment(1);
     }
     if !refused.is_empty() {
-        metrics::counter!(names::FRAUD_CONFLICTS).increment(refused.len() as u64);
+        metrics::counter!(names::FRAUD_CONFLICTS, names::ROLE => ROLE).increment(refused.len() as u64);
     }
 }
 

@@ -42,6 +42,9 @@ use headwater_rpc::{MAX_MESSAGE_BYTES, Services};
 use headwater_stream::{ConsumerConfig, Producer, SystemClock, run_batches};
 use tokio_util::sync::CancellationToken;
 
+/// As metrics and logs name it.
+const ROLE: &str = "fraud";
+
 /// The service's RPCs, as gRPC and as JSON.
 pub fn mount<S: Store>(services: Services, api: Api<S>) -> Services {
     let server = FraudServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
@@ -76,7 +79,7 @@ pub async fn run<S: Store>(
     readiness: Component,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let consumer = ConsumerConfig { group: topics::FRAUD, role: "fraud", positions: store.positions(), ..consumer };
+    let consumer = ConsumerConfig { group: topics::FRAUD, role: ROLE, positions: store.positions(), ..consumer };
     let handler = Handler::new(store, producer.clone(), SystemClock, rules);
     Ok(run_batches(consumer, handler, producer, readiness, shutdown).await?)
 }

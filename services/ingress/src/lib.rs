@@ -44,6 +44,8 @@ pub use users::{OpenError, PostgresStore, SqliteStore, Store};
 
 use crate::{account_status::AccountStatus, digest::Digests, grpc::Shared, lanes::Worker, passwords::Passwords};
 
+/// As metrics and logs name it.
+const ROLE: &str = "ingress";
 /// How long calls in work may take at shutdown.
 const DRAIN: Duration = Duration::from_secs(20);
 /// How often the store is asked whether it answers.
@@ -116,7 +118,7 @@ impl<S: Store> Ingress<S> {
         }
         let Log { consumer, dead_letters, readiness: consumer_readiness } = log;
         let consumer =
-            ConsumerConfig { group: topics::ACCOUNT_STATUS, role: "ingress", positions: store.positions(), ..consumer };
+            ConsumerConfig { group: topics::ACCOUNT_STATUS, role: ROLE, positions: store.positions(), ..consumer };
         let relaying = relay::run(store.clone(), consumer.kafka.clone(), clock.clone(), committed, stop.clone());
         workers.spawn(relaying);
         workers.spawn(expire(store.clone(), clock, request_id_days, ending.clone()));

@@ -36,7 +36,7 @@ use tracing::{Instrument as _, debug_span, error, info, warn};
 use uuid::Uuid;
 
 use crate::{
-    Error, StoreError,
+    Error, ROLE, StoreError,
     outbox::{Corrupt, Lease, Outbox, OutboxRow, PackedRecord, Reading, SentRow, unpack},
 };
 use shard::Shard;
@@ -207,7 +207,7 @@ impl<O: Outbox + Clone> Relay<O> {
         if !taken.is_empty() || !lost.is_empty() {
             info!(?taken, ?lost, "the relay's shards have changed");
         }
-        gauge!(names::RELAY_SHARDS).set(leases.len() as f64);
+        gauge!(names::RELAY_SHARDS, names::ROLE => ROLE).set(leases.len() as f64);
         if in_flight { Err(Failure::Lease) } else { Ok(()) }
     }
 
@@ -331,7 +331,7 @@ impl<O: Outbox + Clone> Relay<O> {
 
     /// Gives up what is in flight after a failed record; how long to wait before the next step.
     async fn recover(&mut self, failure: Failure) -> Duration {
-        counter!(names::RELAY_RESTARTS, names::REASON => failure.reason()).increment(1);
+        counter!(names::RELAY_RESTARTS, names::ROLE => ROLE, names::REASON => failure.reason()).increment(1);
         let pause = self.pause.mul_f64(0.5 + fastrand::f64());
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         warn!(error = &failure as &(dyn std::error::Error + 'static), ?pause, "the relay pauses; nothing is lost");
@@ -402,8 +402,8 @@ impl<O: Outbox + Clone> Relay<O> {
 async fn show(outbox: &impl Outbox, clock: &impl Clock) {
     let Ok(waiting) = outbox.waiting().await else { return };
     let age = waiting.oldest_at.map_or(0, |oldest_at| clock.now().since(oldest_at).max(0));
-    gauge!(names::OUTBOX_ROWS).set(waiting.rows as f64);
-    gauge!(names::OUTBOX_OLDEST_AGE).set(age as f64 / 1_000.0);
+    gauge!(names::OUTBOX_ROWS, names::ROLE => ROLE).set(waiting.rows as f64);
+    gauge!(names::OUTBOX_OLDEST_AGE, names::ROLE => ROLE).set(age as f64 / 1_000.0);
 }
 
 /// All records of the row, checked before the first of them is produced.

@@ -62,5 +62,5 @@ pub(super) fn is_unknown(status: &Status) -> bool {
 pub(super) fn count(status: &Status) {
     let details = status.get_error_details();
     let reason = details.error_info().map_or_else(|| status.code().to_string(), |info| info.reason.clone());
-    metrics::counter!(names::INGRESS_REFUSALS, names::REASON => reason).increment(1);
+    metrics::counter!(names::INGRESS_REFUSALS, names::ROLE => crate::ROLE, names::REASON => reason).increment(1);
 }

@@ -15,7 +15,7 @@ use tracing::{Instrument as _, debug, debug_span, warn};
 
 use super::queue::{Caller, Failure, Lanes, Queue, Queued};
 use crate::{
-    StoreError,
+    ROLE, StoreError,
     action::{Action, Answer},
     pack::pack,
     users::{
@@ -127,9 +127,10 @@ impl<S: Store> Worker<S> {
         self.committed.notify_one();
         tell(actions, Times { start, end: now() });
         debug!(actions = actions.len(), events = written, "committed a group");
-        metrics::histogram!(names::INGRESS_COMMIT_DURATION).record(started.elapsed().as_secs_f64());
-        metrics::histogram!(names::INGRESS_GROUP_SIZE).record(actions.len() as f64);
-        metrics::counter!(names::INGRESS_EVENTS).increment(written as u64);
+        metrics::histogram!(names::INGRESS_COMMIT_DURATION, names::ROLE => ROLE)
+            .record(started.elapsed().as_secs_f64());
+        metrics::histogram!(names::INGRESS_GROUP_SIZE, names::ROLE => ROLE).record(actions.len() as f64);
+        metrics::counter!(names::INGRESS_EVENTS, names::ROLE => ROLE).increment(written as u64);
         Ok(answers)
     }
 }
