@@ -4,8 +4,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files =
-        ["envelope", "user_actions", "analytics", "fraud"].map(|name| format!("proto/headwater/v1/{name}.proto"));
+    let files = ["envelope", "user_actions", "analytics", "fraud", "activity"]
+        .map(|name| format!("proto/headwater/v1/{name}.proto"));
     let descriptors = protox::compile(files, ["proto"])?;
     let bytes = descriptors.encode_to_vec();
     let out = PathBuf::from(env::var("OUT_DIR")?);

@@ -9,7 +9,15 @@ use headwater_tests::eventually;
 
 /// SPEC.md, 5 and 6: ready in under 5 s, and gone in under 5 s when idle.
 const SOON: Duration = Duration::from_secs(5);
-const PORTS: [&str; 5] = ["INGRESS_GRPC_PORT", "HTTP_PORT", "ANALYTICS_GRPC_PORT", "FRAUD_GRPC_PORT", "ADMIN_PORT"];
+const PORTS: [&str; 7] = [
+    "INGRESS_GRPC_PORT",
+    "HTTP_PORT",
+    "ANALYTICS_GRPC_PORT",
+    "FRAUD_GRPC_PORT",
+    "ACTIVITY_PORT",
+    "ACTIVITY_GRPC_PORT",
+    "ADMIN_PORT",
+];
 
 struct Up {
     process: Child,

@@ -1,5 +1,5 @@
 //! Programs in another language on the same log: KafkaJS puts keys where we put them, what it writes in JSON is
-//! processed like anything else, and it reads what we write.
+//! processed like anything else, and it reads what we write; the activity service and it exchange events.
 use std::{
     io::Write as _,
     process::{Command, Stdio},
@@ -8,7 +8,7 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use headwater_proto::{
     Day, EventId, Millis,
-    topics::{Topic, USER_EVENTS},
+    topics::{Topic, USER_ACTIVITY_EVENTS, USER_EVENTS},
     v1::{EventEnvelope, GetDailyActiveUsersRequest, ListSessionsRequest},
 };
 use headwater_stream::{Clock as _, KafkaConfig, SystemClock, apply_topics, partition_for, testing::read_topic};
@@ -165,4 +165,49 @@ async fn kafkajs_reads_our_events_with_their_cloud_event_headers() {
         assert_eq!((event.event_id.as_str(), event.aggregate_id.as_str()), (id.as_str(), user.as_str()));
     }
     assert_eq!(records.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kafkajs_and_the_activity_service_exchange_events() {
+    let platform = Running::on(Parts::Native).await;
+    let (user, peer) = (platform.name("ünï"), EventId::new(SystemClock.now()).to_string());
+    let published = async |event_type: &str| {
+        let event = json!({"userId": user, "eventType": event_type, "payload": {"n": 1}});
+        let (status, answer) = platform.activity_post(&event.to_string()).await;
+        assert_eq!(status, 201, "{answer}");
+        answer["eventId"].as_str().expect("an id").to_owned()
+    };
+    let (login, logout) = (published("LOGIN").await, published("LOGOUT").await);
+    let view = json!({"eventId": peer, "userId": user, "eventType": "PRODUCT_VIEW", "payload": {"productId": "p-10"},
+        "timestamp": "2026-02-17T10:00:00.000Z"});
+    let headers = json!({"eventType": "PRODUCT_VIEW", "timestamp": "2026-02-17T10:00:00.000Z"});
+    let records = [
+        json!({"key": user, "value": view.to_string(), "headers": headers}),
+        json!({"key": user, "value": "no event", "headers": headers}),
+        json!({"key": user, "value": view.to_string(), "headers": headers}),
+    ];
+    let bootstrap = platform.platform().bootstrap();
+    kafkajs("produce.cjs", &[bootstrap, USER_ACTIVITY_EVENTS.name], lines(records)).await;
+
+    let processed = eventually("all three are processed", async || {
+        let processed = platform.activity_processed(&[("userId", &user)]).await;
+        (processed.len() >= 3).then_some(processed)
+    })
+    .await;
+    let ids: Vec<&str> = processed.iter().map(|event| event["eventId"].as_str().expect("an id")).collect();
+    assert_eq!(ids, [&*login, &*logout, &*peer], "one partition, one order, each once");
+    assert_eq!(processed[2], view);
+
+    let group = platform.name("peer");
+    let arguments = [bootstrap, USER_ACTIVITY_EVENTS.name, &group, &user, "5"];
+    let printed = kafkajs("consume.cjs", &arguments, String::new()).await;
+    let seen: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let home = partition_for(user.as_bytes(), USER_ACTIVITY_EVENTS.partitions);
+    assert!(seen.iter().all(|record| record["partition"] == home), "in both: {seen:?}");
+    let value = BASE64_STANDARD.decode(seen[0]["value"].as_str().expect("text")).expect("base64");
+    let value: Value = serde_json::from_slice(&value).expect("the document's JSON");
+    assert_eq!(value, processed[0]);
+    let headers = &seen[0]["headers"];
+    assert_eq!((&headers["eventType"], &headers["timestamp"]), (&json!("LOGIN"), &processed[0]["timestamp"]));
+    platform.stop().await;
 }

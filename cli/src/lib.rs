@@ -93,6 +93,16 @@ enum Verb {
     },
 }
 
+impl Verb {
+    /// Variables of a document beside ours.
+    fn documented(&self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Serve { roles } => Role::documented(roles),
+            _ => &[],
+        }
+    }
+}
+
 /// The whole program, as every binary of it calls it: what went wrong goes to stderr, how it went is the exit code.
 pub fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -106,7 +116,7 @@ pub fn main() -> ExitCode {
 
 /// Does what was asked for, on a runtime of its own.
 fn run(cli: Cli) -> Result<(), Error> {
-    let resolved = Sources::gather(cli.flags.0, cli.config.as_deref())?.resolve()?;
+    let resolved = Sources::gather(cli.flags.0, cli.config.as_deref(), cli.verb.documented())?.resolve()?;
     let settings = Settings::parse(&resolved)?;
     if matches!(cli.verb, Verb::Config) {
         return config::print(&resolved);

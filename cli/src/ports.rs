@@ -23,6 +23,10 @@ pub struct Addresses {
     pub analytics: SocketAddr,
     /// Fraud: gRPC and JSON.
     pub fraud: SocketAddr,
+    /// The activity service: HTTP.
+    pub activity: SocketAddr,
+    /// Activity: gRPC and JSON.
+    pub activity_grpc: SocketAddr,
     /// /metrics, /healthz, /readyz, /instances.
     pub admin: SocketAddr,
 }
@@ -33,6 +37,8 @@ pub(crate) struct Ports {
     pub(crate) http: Arc<Port>,
     pub(crate) analytics: Arc<Port>,
     pub(crate) fraud: Arc<Port>,
+    pub(crate) activity: Arc<Port>,
+    pub(crate) activity_grpc: Arc<Port>,
     pub(crate) admin: Arc<Port>,
 }
 
@@ -51,6 +57,8 @@ impl Ports {
             http: bind(Role::Ingress, settings.http_port, "HTTP_PORT").await?,
             analytics: bind(Role::Analytics, settings.analytics_grpc_port, "ANALYTICS_GRPC_PORT").await?,
             fraud: bind(Role::Fraud, settings.fraud_grpc_port, "FRAUD_GRPC_PORT").await?,
+            activity: bind(Role::Activity, settings.activity_port, "ACTIVITY_PORT").await?,
+            activity_grpc: bind(Role::Activity, settings.activity_grpc_port, "ACTIVITY_GRPC_PORT").await?,
             admin: Arc::new(Port::bind(settings, settings.admin_port, "ADMIN_PORT").await?),
         })
     }
@@ -61,6 +69,8 @@ impl Ports {
             http: self.http.address,
             analytics: self.analytics.address,
             fraud: self.fraud.address,
+            activity: self.activity.address,
+            activity_grpc: self.activity_grpc.address,
             admin: self.admin.address,
         }
     }

@@ -13,10 +13,11 @@ pub enum Role {
     Notification,
     Analytics,
     Fraud,
+    Activity,
 }
 
 impl Role {
-    pub const ALL: [Self; 4] = [Self::Ingress, Self::Notification, Self::Analytics, Self::Fraud];
+    pub const ALL: [Self; 5] = [Self::Ingress, Self::Notification, Self::Analytics, Self::Fraud, Self::Activity];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -24,6 +25,7 @@ impl Role {
             Self::Notification => "notification",
             Self::Analytics => "analytics",
             Self::Fraud => "fraud",
+            Self::Activity => "activity",
         }
     }
 
@@ -40,6 +42,29 @@ impl Role {
         match self {
             Self::Ingress => &["KAFKA_BROKERS", "DATABASE_URL"],
             Self::Notification | Self::Analytics | Self::Fraud => &["KAFKA_BROKERS", "MONGODB_URI"],
+            Self::Activity => &["KAFKA_BROKERS"],
+        }
+    }
+
+    /// Whether it keeps documents: a function of the log, in a store that may be shared.
+    pub(crate) const fn keeps_documents(self) -> bool {
+        matches!(self, Self::Notification | Self::Analytics | Self::Fraud)
+    }
+
+    /// Where a service with a document of its own is served alone, it goes by that document's variables: (ours, its).
+    pub(crate) fn documented(roles: &[Self]) -> &'static [(&'static str, &'static str)] {
+        match roles {
+            [Self::Activity] => &[
+                ("ACTIVITY_PORT", "PORT"),
+                ("ACTIVITY_KAFKA_CLIENT_ID", "KAFKA_CLIENT_ID"),
+                ("ACTIVITY_KAFKA_TOPIC", "KAFKA_TOPIC"),
+                ("ACTIVITY_KAFKA_CONSUMER_GROUP", "KAFKA_CONSUMER_GROUP"),
+                ("ACTIVITY_KAFKA_PRODUCER_RETRIES", "KAFKA_PRODUCER_RETRIES"),
+                ("ACTIVITY_KAFKA_PRODUCER_RETRY_BACKOFF_MS", "KAFKA_PRODUCER_RETRY_BACKOFF_MS"),
+                ("ACTIVITY_KAFKA_CONNECTION_TIMEOUT_MS", "KAFKA_CONNECTION_TIMEOUT_MS"),
+                ("ACTIVITY_KAFKA_REQUEST_TIMEOUT_MS", "KAFKA_REQUEST_TIMEOUT_MS"),
+            ],
+            _ => &[],
         }
     }
 }

@@ -77,6 +77,8 @@ impl Target {
             http: at(settings.http_port),
             analytics: at(settings.analytics_grpc_port),
             fraud: at(settings.fraud_grpc_port),
+            activity: at(settings.activity_port),
+            activity_grpc: at(settings.activity_grpc_port),
             admin: at(settings.admin_port),
         };
         let broker = Broker { bootstrap: settings.kafka_brokers.clone()?, embedded: false };
@@ -154,7 +156,15 @@ mod tests {
         assert_eq!(Target::announced(&path).unwrap(), None);
 
         let at = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
-        let addresses = Addresses { ingress: at(1), http: at(2), analytics: at(3), fraud: at(4), admin: at(5) };
+        let addresses = Addresses {
+            ingress: at(1),
+            http: at(2),
+            analytics: at(3),
+            fraud: at(4),
+            activity: at(7),
+            activity_grpc: at(8),
+            admin: at(5),
+        };
         let kafka = Broker { bootstrap: "127.0.0.1:6".into(), embedded: true };
         // no process has the highest number there is
         for (pid, expected) in [(std::process::id(), true), (u32::MAX, false)] {

@@ -12,7 +12,15 @@ use std::{
 
 use serde_json::Value;
 
-const PORTS: [&str; 5] = ["INGRESS_GRPC_PORT", "HTTP_PORT", "ANALYTICS_GRPC_PORT", "FRAUD_GRPC_PORT", "ADMIN_PORT"];
+const PORTS: [&str; 7] = [
+    "INGRESS_GRPC_PORT",
+    "HTTP_PORT",
+    "ANALYTICS_GRPC_PORT",
+    "FRAUD_GRPC_PORT",
+    "ACTIVITY_PORT",
+    "ACTIVITY_GRPC_PORT",
+    "ADMIN_PORT",
+];
 /// Nobody listens on port 1.
 const NO_BROKER: &str = "127.0.0.1:1";
 const KAFKA: (&str, &str) = ("KAFKA_BROKERS", NO_BROKER);
@@ -52,6 +60,8 @@ const NO_MONGODB: &[(&str, &str)] = &[
     ("HTTP_PORT", "0"),
     ("ANALYTICS_GRPC_PORT", "0"),
     ("FRAUD_GRPC_PORT", "0"),
+    ("ACTIVITY_PORT", "0"),
+    ("ACTIVITY_GRPC_PORT", "0"),
     ("ADMIN_PORT", "0"),
 ];
 const NO_POSTGRES: &[(&str, &str)] = &[
@@ -60,6 +70,8 @@ const NO_POSTGRES: &[(&str, &str)] = &[
     ("HTTP_PORT", "0"),
     ("ANALYTICS_GRPC_PORT", "0"),
     ("FRAUD_GRPC_PORT", "0"),
+    ("ACTIVITY_PORT", "0"),
+    ("ACTIVITY_GRPC_PORT", "0"),
     ("ADMIN_PORT", "0"),
 ];
 

@@ -97,6 +97,8 @@ pub const SERVICE_INGRESS: &str = "ingress";
 pub const SERVICE_ANALYTICS: &str = "analytics";
 /// Service of calls about risk, and of verdicts.
 pub const SERVICE_FRAUD: &str = "fraud";
+/// Service of calls and events of the activity service.
+pub const SERVICE_ACTIVITY: &str = "activity";
 /// One call at a door in the logs, unary or a stream up to its first answer; its attribute [`RPC_METHOD`] tells which,
 /// and is the name of its span.
 pub const SPAN_CALL: &str = "call";
@@ -104,7 +106,7 @@ pub const SPAN_CALL: &str = "call";
 pub const SPAN_ACTION: &str = "record action";
 /// One transaction of an ingress lane.
 pub const SPAN_COMMIT: &str = "commit";
-/// One event on its way into the log; in the logs one outbox row.
+/// One event on its way into the log; in the logs one outbox row. Of another topic the name ends with that.
 pub const SPAN_SEND: &str = "send user.events";
 /// One attempt at one record in a consumer; in the logs one batch, or one attempt at one record.
 pub const SPAN_PROCESS: &str = "process user.events";

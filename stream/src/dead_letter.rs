@@ -3,10 +3,7 @@
 //! stays, however long the dead-letter topic is away.
 use std::{collections::VecDeque, time::Duration};
 
-use headwater_proto::{
-    Millis,
-    topics::{Group, Topic},
-};
+use headwater_proto::{Millis, topics::Topic};
 use tokio::{sync::mpsc, time};
 use tracing::warn;
 
@@ -127,7 +124,7 @@ impl Letter {
 
     /// The headers it goes out with. What the record brought under our names is not trusted: only the two that
     /// survive a redrive are read, and replaced where they make no sense.
-    fn headers(&self, group: &Group, group_id: &str) -> Vec<(&str, Option<Vec<u8>>)> {
+    fn headers(&self, from: &Buried) -> Vec<(&str, Option<Vec<u8>>)> {
         let Failure { disposition, reason, message, attempts, first_failed_at } = &self.failure;
         let brought = |name: &str| {
             let value = self.raw.headers.iter().find(|(header, _)| **header == *name);
@@ -141,10 +138,10 @@ impl Letter {
             .filter(|count| *count <= MOST_REDRIVES)
             .unwrap_or(0);
         let own = [
-            (header::TOPIC, group.topic.name.to_owned()),
+            (header::TOPIC, from.topic.name.to_owned()),
             (header::PARTITION, self.position.partition.to_string()),
             (header::OFFSET, self.position.offset.to_string()),
-            (header::GROUP, group_id.to_owned()),
+            (header::GROUP, from.group_id.clone()),
             (header::DELIVERY_COUNT, attempts.to_string()),
             (header::MESSAGE, message[..message.floor_char_boundary(MESSAGE_BYTES)].to_owned()),
             (header::ERROR_TYPE, (*reason).to_owned()),
@@ -187,12 +184,18 @@ pub(crate) enum Burial {
     Up,
 }
 
+/// Whose letters they are, and where they go.
+pub(crate) struct Buried {
+    pub(crate) topic: Topic,
+    pub(crate) group_id: String,
+    pub(crate) dead_letters: Topic,
+}
+
 /// Sends letters until the orders end; a letter is tried until it is reported or withdrawn.
 pub(crate) async fn bury(
     mut orders: mpsc::UnboundedReceiver<Order>,
     producer: Producer,
-    group: Group,
-    group_id: String,
+    from: Buried,
     report: impl Fn(Burial) + Send,
 ) {
     let mut waiting: VecDeque<Letter> = VecDeque::new();
@@ -207,7 +210,7 @@ pub(crate) async fn bury(
         }
         obey(&mut waiting, &mut incoming);
         let bulk: Vec<Letter> = waiting.drain(..waiting.len().min(BULK)).collect();
-        let outcomes = send(&bulk, &producer, &group, &group_id).await;
+        let outcomes = send(&bulk, &producer, &from).await;
         let Some(problem) = sort(bulk, outcomes, &mut waiting, &report) else {
             if std::mem::take(&mut failures) > 0 {
                 report(Burial::Up);
@@ -215,7 +218,7 @@ pub(crate) async fn bury(
             continue;
         };
         if failures == 0 {
-            warn!(topic = group.dead_letters.name, problem, waiting = waiting.len(), "dead letters wait");
+            warn!(topic = from.dead_letters.name, problem, waiting = waiting.len(), "dead letters wait");
             report(Burial::Down);
         }
         failures += 1;
@@ -258,22 +261,17 @@ fn obey(waiting: &mut VecDeque<Letter>, incoming: &mut Vec<Order>) {
 }
 
 /// What the broker says to each letter; nothing where the producer is closed.
-async fn send(
-    letters: &[Letter],
-    producer: &Producer,
-    group: &Group,
-    group_id: &str,
-) -> Vec<Result<Position, SendError>> {
-    let headers: Vec<_> = letters.iter().map(|letter| letter.headers(group, group_id)).collect();
+async fn send(letters: &[Letter], producer: &Producer, from: &Buried) -> Vec<Result<Position, SendError>> {
+    let headers: Vec<_> = letters.iter().map(|letter| letter.headers(from)).collect();
     let headers = headers.iter().map(|own| own.iter().map(|(name, value)| (*name, value.as_deref())));
     let headers: Vec<Vec<_>> = headers.map(Iterator::collect).collect();
     let records = letters.iter().zip(&headers).map(|(letter, headers)| OutboundRecord {
-        topic: group.dead_letters.name,
+        topic: from.dead_letters.name,
         key: &letter.raw.key,
         value: letter.raw.value.as_deref(),
         headers,
         timestamp: None,
-        partition: letter.partition(&group.dead_letters),
+        partition: letter.partition(&from.dead_letters),
     });
     match producer.enqueue(records.collect::<Vec<_>>()).await {
         Ok(reports) => reports.await,
@@ -343,7 +341,11 @@ mod tests {
     }
 
     fn shown(letter: &Letter) -> Vec<(String, String)> {
-        let headers = letter.headers(&topics::ANALYTICS, "analytics-consumer-group-blue");
+        let headers = letter.headers(&Buried {
+            topic: topics::USER_EVENTS,
+            group_id: "analytics-consumer-group-blue".to_owned(),
+            dead_letters: topics::ANALYTICS_DLQ,
+        });
         headers
             .into_iter()
             .map(|(name, value)| (name.to_owned(), String::from_utf8_lossy(&value.unwrap_or_default()).into_owned()))

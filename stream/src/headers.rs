@@ -3,9 +3,9 @@
 use std::fmt::{self, Write as _};
 
 use headwater_otel::{Span, TraceContext, names, span::Kind};
-use headwater_proto::{Event, EventId, topics};
+use headwater_proto::{Event, EventId};
 
-use crate::Record;
+use crate::{Record, spans};
 
 /// How the value is written.
 pub const CONTENT_TYPE: &str = "content-type";
@@ -30,6 +30,8 @@ pub const REPLAY_ID: &str = "x-replay-id";
 
 /// The content type of the bare protobuf message.
 pub const PROTOBUF: &str = "application/protobuf";
+/// The content type of JSON text.
+pub const JSON: &str = "application/json";
 
 const SPEC_VERSION: &str = "1.0";
 const DATA_SCHEMA: &str = "urn:protobuf:headwater.v1.EventEnvelope";
@@ -97,12 +99,13 @@ impl CloudEvent {
     }
 }
 
-/// The span of an event's sending, which its `traceparent` names; `None` where it is not recorded. Its parent is found
-/// by [`TraceContext::across`].
-pub fn sent(service: &'static str, trace: TraceContext, id: EventId) -> Option<Span> {
-    let span = Span::start(service, names::SPAN_SEND, Kind::Producer, trace, Some(trace.across(id.as_bytes())))?;
+/// The span of an event's sending to this topic, which its `traceparent` names; `None` where it is not recorded. Its
+/// parent is found by [`TraceContext::across`].
+pub fn sent(service: &'static str, topic: &'static str, trace: TraceContext, id: EventId) -> Option<Span> {
+    let name = spans::named("send", topic);
+    let span = Span::start(service, name, Kind::Producer, trace, Some(trace.across(id.as_bytes())))?;
     let span = span.with(names::MESSAGING_SYSTEM, "kafka").with(names::MESSAGING_OPERATION, "send");
-    Some(span.with(names::MESSAGING_DESTINATION, topics::USER_EVENTS.name).with(names::MESSAGE_ID, id.to_string()))
+    Some(span.with(names::MESSAGING_DESTINATION, topic).with(names::MESSAGE_ID, id.to_string()))
 }
 
 /// How the record says that its value is written.

@@ -13,6 +13,16 @@ pub enum Patience {
     /// For ever: an expired record would be overtaken by a later one of the same user. A failed batch stops the
     /// producer until its owner purges it, so nothing behind a gap is written.
     Forever,
+    /// As somebody has set it.
+    Set {
+        /// A record that is not in the log by then has failed; 1 ms at least.
+        within: Duration,
+        /// How often a request that fails is repeated meanwhile. With 0 a record may be in the log although it failed,
+        /// and nothing keeps the order of what follows it.
+        retries: u32,
+        /// Before the first repetition; it grows from there.
+        backoff: Duration,
+    },
 }
 
 /// A broker and how to talk to it. The embedded one differs only in these values: the code path is the same.
@@ -34,8 +44,12 @@ pub struct KafkaConfig {
     pub max_poll_interval: Duration,
     /// How often a member commits what is finished.
     pub auto_commit: Duration,
+    /// For a connection to a broker, authentication included.
+    pub connection_timeout: Duration,
     /// How long a record waits for company before it is sent.
     pub linger: Duration,
+    /// Of what is produced: a codec of Kafka's, or none.
+    pub compression: &'static str,
     /// How long the broker holds an empty fetch.
     pub fetch_wait: Duration,
     /// When a client that gets nowhere is replaced.
@@ -55,7 +69,9 @@ impl KafkaConfig {
             heartbeat_interval: Duration::from_secs(3),
             max_poll_interval: Duration::from_secs(60),
             auto_commit: Duration::from_secs(1),
+            connection_timeout: Duration::from_secs(30),
             linger: Duration::from_millis(5),
+            compression: "lz4",
             fetch_wait: Duration::from_millis(100),
             watch: Watch::default(),
             backlog: None,
@@ -77,11 +93,11 @@ impl KafkaConfig {
         config
             .set("enable.idempotence", "true")
             .set("partitioner", "murmur2_random") // Java's; the default CRC32 is not
-            .set("compression.type", "lz4")
+            .set("compression.type", self.compression)
             .set("linger.ms", millis(self.linger))
             .set("queue.buffering.max.kbytes", "131072")
             .set("queue.buffering.max.messages", "0") // the byte budget of `Producer` bounds them
-            .set("request.timeout.ms", "8000")
+            .set("request.timeout.ms", millis(REQUEST_TIMEOUT))
             .set("topic.metadata.refresh.interval.ms", "20000")
             .set("statistics.interval.ms", millis(self.watch.statistics));
         match patience {
@@ -93,6 +109,15 @@ impl KafkaConfig {
             Patience::Forever => config
                 .set("message.timeout.ms", "0")
                 .set(GAPLESS, "true")
+                .set("message.max.bytes", EVENT_MAX_BYTES.to_string()),
+            Patience::Set { within, retries, backoff } => config
+                .set("delivery.timeout.ms", millis(within.max(Duration::from_millis(1))))
+                .set("request.timeout.ms", millis(within.clamp(Duration::from_millis(1), REQUEST_TIMEOUT)))
+                .set("linger.ms", millis(self.linger.min(within / 2)))
+                .set("enable.idempotence", if retries == 0 { "false" } else { "true" })
+                .set("message.send.max.retries", retries.to_string())
+                .set("retry.backoff.ms", millis(backoff.clamp(Duration::from_millis(1), LONGEST_BACKOFF)))
+                .set("retry.backoff.max.ms", millis((2 * backoff).clamp(Duration::from_secs(1), LONGEST_BACKOFF)))
                 .set("message.max.bytes", EVENT_MAX_BYTES.to_string()),
         };
         config
@@ -158,11 +183,17 @@ impl KafkaConfig {
             .set("client.id", &self.client_id)
             .set("socket.timeout.ms", "15000")
             .set("socket.keepalive.enable", "true")
+            .set("socket.connection.setup.timeout.ms", millis(self.connection_timeout))
             .set("reconnect.backoff.max.ms", "2000")
             .set("allow.auto.create.topics", "false");
         config
     }
 }
+
+/// For one answer to a producer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
+/// The most that librdkafka takes.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
 
 pub(crate) const GAPLESS: &str = "enable.gapless.guarantee";
 

@@ -278,7 +278,7 @@ async fn commit(kafka: &KafkaConfig, group_id: &str, topic: &str, spans: &[Span]
 
 #[cfg(test)]
 mod tests {
-    use headwater_proto::topics::{ANALYTICS, USER_EVENTS};
+    use headwater_proto::topics::{ANALYTICS_DLQ, USER_EVENTS};
 
     use super::*;
     use crate::{
@@ -347,7 +347,7 @@ mod tests {
         let committed: Vec<_> = lag.iter().map(|partition| partition.committed).collect();
         assert_eq!(committed.len(), 12);
         assert_eq!((committed[0], committed[1], committed[7]), (Some(2_500), Some(0), Some(4)));
-        let dead = crate::reader::read_topic(&kafka, ANALYTICS.dead_letters.name).await.unwrap();
+        let dead = crate::reader::read_topic(&kafka, ANALYTICS_DLQ.name).await.unwrap();
         assert_eq!(dead, [], "what is dead has been buried already");
     }
 }

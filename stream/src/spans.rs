@@ -1,15 +1,28 @@
 //! The spans of a record in a consumer: `process` under the `send` that its `traceparent` names, and its store writes
 //! under that. A batch has a span in a trace of its own, since it has as many parents as records. A replay goes on in
 //! nobody's trace: each of its `process` spans begins one. Of records whose trace is not recorded nothing is kept.
+use std::borrow::Cow;
+
 use headwater_otel::{
     Span, StoreWrite, TraceContext, begin_trace, is_recorded, names,
     span::{Kind, Times, now},
 };
 
+use headwater_proto::topics;
+
 use crate::{ConsumerConfig, Outcome, Position, Record, Verdict, headers};
 
 /// A batch links to so many of its records at most; each of them links to the batch.
 const LINKS: usize = 128;
+
+/// As OpenTelemetry has it: the operation, then the topic.
+pub(crate) fn named(operation: &'static str, topic: &'static str) -> Cow<'static, str> {
+    match (operation, topic == topics::USER_EVENTS.name) {
+        ("send", true) => names::SPAN_SEND.into(),
+        ("process", true) => names::SPAN_PROCESS.into(),
+        _ => format!("{operation} {topic}").into(),
+    }
+}
 
 /// Whose spans these are.
 #[derive(Debug, Clone)]
@@ -131,7 +144,7 @@ impl Spans {
 
     fn process(&self, traced: &Traced) -> Option<Span> {
         let parent = traced.goes_on.then_some(traced.sent);
-        let span = Span::start(self.role, names::SPAN_PROCESS, Kind::Consumer, traced.process, parent)?;
+        let span = Span::start(self.role, named("process", self.topic), Kind::Consumer, traced.process, parent)?;
         let Position { partition, offset } = traced.position;
         let span = self.about_kafka(span).with(names::MESSAGE_ID, traced.message_id.clone());
         let span = span.with(names::PARTITION, partition.to_string()).with(names::MESSAGING_OFFSET, offset);

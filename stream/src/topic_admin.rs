@@ -39,7 +39,7 @@ async fn apply(admin: &Arc<Admin>, kafka: &KafkaConfig, topics: &[Topic]) -> Res
     let mut missing = Vec::new();
     for topic in topics {
         match existing.iter().find(|(name, _)| name == topic.name) {
-            Some(&(_, found)) if found != topic.partitions => {
+            Some(&(_, found)) if topic.fixed && found != topic.partitions => {
                 return Err(Error::Partitions { topic: topic.name.to_owned(), expected: topic.partitions, found });
             }
             Some(_) => applied.push((*topic, Applied::Existed)),

@@ -17,11 +17,13 @@ use headwater_tests::{Reached, native::token};
 use serde_json::Value;
 
 /// Every port that compose.yaml publishes, as deploy/.env calls them.
-const PORTS: [&str; 11] = [
+const PORTS: [&str; 13] = [
     "INGRESS_GRPC_PORT",
     "HTTP_PORT",
     "ANALYTICS_GRPC_PORT",
     "FRAUD_GRPC_PORT",
+    "ACTIVITY_PORT",
+    "ACTIVITY_GRPC_PORT",
     "ADMIN_PORT",
     "KAFKA_PORT",
     "POSTGRES_PORT",
@@ -32,7 +34,7 @@ const PORTS: [&str; 11] = [
 ];
 /// Inside a container.
 const ADMIN: u16 = 9464;
-const SERVICES: [&str; 4] = ["ingress", "analytics", "notification", "fraud"];
+const SERVICES: [&str; 5] = ["ingress", "analytics", "notification", "fraud", "app-service"];
 
 pub(crate) struct Project {
     name: String,
@@ -164,6 +166,8 @@ impl Project {
             http: self.published("HTTP_PORT"),
             analytics: self.published("ANALYTICS_GRPC_PORT"),
             fraud: self.published("FRAUD_GRPC_PORT"),
+            activity: self.published("ACTIVITY_PORT"),
+            activity_grpc: self.published("ACTIVITY_GRPC_PORT"),
             admin: self.published("ADMIN_PORT"),
         }
     }

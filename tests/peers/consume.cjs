@@ -6,7 +6,7 @@
 const { CompressionCodecs, CompressionTypes, Kafka, logLevel } = require("kafkajs");
 const { decompressFrame } = require("lz4-napi");
 
-// KafkaJS knows gzip by itself; our batches are lz4.
+// KafkaJS knows gzip by itself; the batches of user.events are lz4.
 CompressionCodecs[CompressionTypes.LZ4] = () => ({ decompress: decompressFrame });
 
 const SECONDS = 60;

@@ -164,6 +164,20 @@ impl Reached {
         metrics
     }
 
+    /// POST /events/generate of the activity service: status and answer.
+    pub async fn activity_post(&self, body: &str) -> (u16, Value) {
+        let url = format!("http://{}/events/generate", self.addresses.activity);
+        let answer = self.http.post(url).body(body.to_owned()).send().await.expect("an answer");
+        (answer.status().as_u16(), answer.json().await.expect("JSON"))
+    }
+
+    /// GET /events/processed of the activity service, with this query.
+    pub async fn activity_processed(&self, query: &[(&str, &str)]) -> Vec<Value> {
+        let query: Vec<String> = query.iter().map(|(name, value)| format!("{name}={}", urlencoded(value))).collect();
+        let url = format!("http://{}/events/processed?{}", self.addresses.activity, query.join("&"));
+        self.http.get(url).send().await.expect("an answer").json().await.expect("an array")
+    }
+
     pub async fn ready(&self) -> bool {
         self.admin("readyz").await.iter().all(|answer| answer.status().is_success())
     }
@@ -181,4 +195,13 @@ impl Reached {
 fn channel(address: std::net::SocketAddr) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
     endpoint.connect_timeout(Duration::from_secs(5)).connect_lazy()
+}
+
+/// Every byte that might mean something in a query.
+fn urlencoded(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    text.bytes().map(byte).collect()
 }

@@ -100,7 +100,8 @@ async fn a_replay_comes_to_the_live_documents_and_writes_to_no_topic() {
 
         let settings = Settings { mongodb_uri: Some(database.uri.clone().into()), ..Settings::default() };
         let at = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
-        let addresses = Addresses { ingress: at, http: at, analytics: at, fraud: at, admin: at };
+        let addresses =
+            Addresses { ingress: at, http: at, analytics: at, fraud: at, activity: at, activity_grpc: at, admin: at };
         let broker = Broker { bootstrap: kafka.brokers.clone(), embedded: true };
         let target = Target::new(None, broker, addresses, &settings);
         let again = async |of, until: Option<Name>, target: &Target| {

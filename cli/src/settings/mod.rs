@@ -9,10 +9,12 @@ pub use value::{RateLimit, Secret};
 
 use std::{
     net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
     path::PathBuf,
     time::Duration,
 };
 
+use headwater_activity::Encoding;
 use headwater_otel::{Sampler, TelemetryConfig, TracesConfig};
 
 /// A row of the table.
@@ -61,6 +63,8 @@ settings! {
     http_port: u16 = "8000", "HTTP_PORT", value::port, open, "UserActions once more, in `up` all services; 0 takes a free port";
     analytics_grpc_port: u16 = "50052", "ANALYTICS_GRPC_PORT", value::port, open, "Analytics: gRPC and JSON; 0 takes a free port";
     fraud_grpc_port: u16 = "50053", "FRAUD_GRPC_PORT", value::port, open, "Fraud: gRPC and JSON; 0 takes a free port";
+    activity_port: u16 = "3000", "ACTIVITY_PORT", value::port, open, "the activity service: HTTP, as its document says; 0 takes a free port";
+    activity_grpc_port: u16 = "50055", "ACTIVITY_GRPC_PORT", value::port, open, "Activity: gRPC and JSON; 0 takes a free port";
     admin_port: u16 = "9464", "ADMIN_PORT", value::port, open, "/metrics, /healthz, /readyz, /instances; 0 takes a free port";
     admin_addresses: Vec<SocketAddr> = "", "HEADWATER_ADMIN_ADDRESSES", value::addresses, open, "of a platform in parts, for simulate and verify: the admin port of every process, ip:port separated by commas; unset: only this process's";
     kafka_brokers: Option<String> = "", "KAFKA_BROKERS", value::optional(value::text), open, "bootstrap addresses, separated by commas; unset: `up` embeds a broker";
@@ -75,6 +79,16 @@ settings! {
     notification_webhook: Option<Secret> = "", "HEADWATER_NOTIFICATION_WEBHOOK", value::optional(value::webhook), secret, "POST notifications to this URL instead of writing files";
     request_id_days: u32 = "3", "HEADWATER_REQUEST_ID_DAYS", value::days, open, "days that a repeated event_id is recognised";
     fraud_rules: Option<PathBuf> = "", "HEADWATER_FRAUD_RULES", value::optional(value::path), open, "TOML file of rules and thresholds; unset: built in";
+    activity_kafka_client_id: String = "event-driven-user-activity-service", "ACTIVITY_KAFKA_CLIENT_ID", value::some_text, open, "of the activity service, as brokers log it";
+    activity_kafka_topic: String = "user-activity-events", "ACTIVITY_KAFKA_TOPIC", value::name, open, "that the activity service writes and reads; created where missing";
+    activity_kafka_consumer_group: String = "user-activity-consumer-group", "ACTIVITY_KAFKA_CONSUMER_GROUP", value::some_text, open, "of the activity service";
+    activity_kafka_producer_retries: u32 = "3", "ACTIVITY_KAFKA_PRODUCER_RETRIES", value::whole, open, "how often the activity service repeats a request to a broker that failed";
+    activity_kafka_producer_retry_backoff_ms: Duration = "500", "ACTIVITY_KAFKA_PRODUCER_RETRY_BACKOFF_MS", value::millis, open, "before the first repetition, in milliseconds; it grows from there";
+    activity_kafka_connection_timeout_ms: Duration = "10000", "ACTIVITY_KAFKA_CONNECTION_TIMEOUT_MS", value::millis, open, "for a connection of the activity service to a broker, in milliseconds";
+    activity_kafka_request_timeout_ms: Duration = "30000", "ACTIVITY_KAFKA_REQUEST_TIMEOUT_MS", value::millis, open, "an event that is not in the log by then was not published, in milliseconds";
+    activity_store_limit: NonZeroUsize = "100000", "ACTIVITY_STORE_LIMIT", value::count, open, "processed events that the activity service keeps; it knows ten times as many again";
+    activity_rate_limit: Option<RateLimit> = "", "ACTIVITY_RATE_LIMIT", value::optional(value::rate_limit), open, "events to be published per second and client address; unset: none";
+    topic_encoding: Encoding = "json", "HEADWATER_TOPIC_ENCODING", value::encoding, open, "json or protobuf: how services with topics of their own write; both are read";
     rate_limit: Option<RateLimit> = "", "HEADWATER_RATE_LIMIT", value::optional(value::rate_limit), open, "requests per second and client address, a stream counting as one; unset: none";
     instance: Option<String> = "", "HEADWATER_INSTANCE", value::optional(value::name), open, "name of this instance; unset: the host name, in `up` 1, 2, 3";
     group_suffix: String = "", "HEADWATER_GROUP_SUFFIX", value::suffix, open, "appended to every consumer group id";
@@ -114,7 +128,16 @@ impl Settings {
     /// Every port a free one: any number of platforms beside each other.
     #[must_use]
     pub fn on_free_ports(self) -> Self {
-        Self { ingress_grpc_port: 0, http_port: 0, analytics_grpc_port: 0, fraud_grpc_port: 0, admin_port: 0, ..self }
+        Self {
+            ingress_grpc_port: 0,
+            http_port: 0,
+            analytics_grpc_port: 0,
+            fraud_grpc_port: 0,
+            activity_port: 0,
+            activity_grpc_port: 0,
+            admin_port: 0,
+            ..self
+        }
     }
 }
 
@@ -130,6 +153,7 @@ mod tests {
             flags: flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect(),
             environment: environment.iter().map(owned).collect(),
             file: Some((Path::new("headwater.toml").to_owned(), file.parse().unwrap())),
+            ..Sources::default()
         }
     }
 
@@ -171,6 +195,11 @@ mod tests {
             ("HEADWATER_REFLECTION", "yes", "HEADWATER_REFLECTION: \"yes\" must be true or false"),
             ("HEADWATER_INSTANCE", "../1", "HEADWATER_INSTANCE: \"../1\" must be letters, digits, '.', '_' and '-', and begin with a letter or digit"),
             ("RUST_LOG", "headwater=loud", "RUST_LOG: \"headwater=loud\" must be a log filter like info,headwater_stream=debug"),
+            ("ACTIVITY_KAFKA_PRODUCER_RETRIES", "-1", "ACTIVITY_KAFKA_PRODUCER_RETRIES: \"-1\" must be a whole number from 0"),
+            ("ACTIVITY_KAFKA_REQUEST_TIMEOUT_MS", "0", "ACTIVITY_KAFKA_REQUEST_TIMEOUT_MS: \"0\" must be milliseconds, a whole number from 1 to 3600000"),
+            ("ACTIVITY_KAFKA_CLIENT_ID", " ", "ACTIVITY_KAFKA_CLIENT_ID: \" \" must not be blank"),
+            ("ACTIVITY_STORE_LIMIT", "0", "ACTIVITY_STORE_LIMIT: \"0\" must be a whole number from 1"),
+            ("HEADWATER_TOPIC_ENCODING", "avro", "HEADWATER_TOPIC_ENCODING: \"avro\" must be json or protobuf"),
             ("DATABASE_URL", "mysql://hunter2@db", "DATABASE_URL: must be a PostgreSQL URL like postgres://user:password@host:5432/database"),
             ("MONGODB_URI", "postgres://hunter2@db", "MONGODB_URI: must be a MongoDB URI like mongodb://user:password@host:27017/database"),
             ("HEADWATER_NOTIFICATION_WEBHOOK", "hunter2", "HEADWATER_NOTIFICATION_WEBHOOK: must be an http or https URL"),
@@ -187,6 +216,21 @@ mod tests {
     }
 
     #[test]
+    fn a_role_that_is_served_alone_takes_the_variables_of_its_document() {
+        let environment =
+            [("PORT", "3001"), ("ACTIVITY_PORT", "3002"), ("KAFKA_TOPIC", "activity"), ("ADMIN_PORT", "1")];
+        let mut sources = sources(&[], &environment, "");
+        let together = read(&sources).unwrap();
+        assert_eq!((together.activity_port, &*together.activity_kafka_topic), (3_002, "user-activity-events"));
+        sources.documented = crate::Role::documented(&[crate::Role::Activity]);
+        let alone = read(&sources).unwrap();
+        assert_eq!((alone.activity_port, &*alone.activity_kafka_topic, alone.admin_port), (3_001, "activity", 1));
+        sources.environment.insert("PORT".to_owned(), "x".into());
+        assert_eq!(read(&sources).unwrap_err(), "PORT: \"x\" must be a port, 0 to 65535");
+        assert!(crate::Role::documented(&[crate::Role::Activity, crate::Role::Fraud]).is_empty());
+    }
+
+    #[test]
     fn a_file_that_is_not_toml_is_told_by_its_place_and_never_shown() {
         let path = std::env::temp_dir().join(format!("headwater-not-toml-{}.toml", std::process::id()));
         for (line, place) in [
@@ -195,7 +239,7 @@ mod tests {
             ("mongodb_uri = 'hunter2' hunter2", "line 2, column 25"),
         ] {
             std::fs::write(&path, format!("http_port = 8000\n{line}\n")).unwrap();
-            let told = crate::Error::from(Sources::gather(BTreeMap::new(), Some(&path)).unwrap_err()).story();
+            let told = crate::Error::from(Sources::gather(BTreeMap::new(), Some(&path), &[]).unwrap_err()).story();
             assert!(told.contains(&format!("is not TOML at {place}")) && !told.contains("hunter2"), "{told}");
         }
         std::fs::remove_file(&path).unwrap();

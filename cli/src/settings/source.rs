@@ -18,6 +18,8 @@ pub struct Sources {
     pub flags: BTreeMap<&'static str, String>,
     /// By variable.
     pub environment: BTreeMap<String, OsString>,
+    /// Variables by which some settings go in a document, which win over ours: (ours, the document's).
+    pub documented: &'static [(&'static str, &'static str)],
     pub file: Option<(PathBuf, toml::Table)>,
 }
 
@@ -53,10 +55,15 @@ pub enum SourceError {
 
 impl Sources {
     /// The process environment, and `file` or else headwater.toml in the working folder where there is one.
-    pub fn gather(flags: BTreeMap<&'static str, String>, file: Option<&Path>) -> Result<Self, SourceError> {
+    pub fn gather(
+        flags: BTreeMap<&'static str, String>,
+        file: Option<&Path>,
+        documented: &'static [(&'static str, &'static str)],
+    ) -> Result<Self, SourceError> {
         let known = |(name, value): (OsString, OsString)| {
             let name = name.into_string().ok()?;
-            TABLE.iter().any(|setting| setting.variable == name).then_some((name, value))
+            let ours = TABLE.iter().any(|setting| setting.variable == name);
+            (ours || documented.iter().any(|(_, documented)| *documented == name)).then_some((name, value))
         };
         let environment = std::env::vars_os().filter_map(known).collect();
         let path = file.unwrap_or(Path::new(DEFAULT_FILE)).to_owned();
@@ -68,7 +75,7 @@ impl Sources {
             Err(error) if error.kind() == io::ErrorKind::NotFound && file.is_none() => None,
             Err(source) => return Err(SourceError::Unreadable { path, source }),
         };
-        Ok(Self { flags, environment, file })
+        Ok(Self { flags, environment, documented, file })
     }
 
     /// One value per row of the table, in its order.
@@ -89,10 +96,13 @@ impl Sources {
         if let Some(text) = self.flags.get(setting.key) {
             return resolved(text.clone(), Source::Flag(setting.key));
         }
-        if let Some(value) = self.environment.get(setting.variable).filter(|value| !value.is_empty()) {
-            let text = value.clone().into_string();
-            let text = text.map_err(|_| SourceError::Bad(format!("{}: is not UTF-8", setting.variable)))?;
-            return resolved(text, Source::Variable(setting.variable));
+        let documented = self.documented.iter().filter(|(ours, _)| *ours == setting.variable).map(|(_, name)| *name);
+        for variable in documented.chain([setting.variable]) {
+            if let Some(value) = self.environment.get(variable).filter(|value| !value.is_empty()) {
+                let text = value.clone().into_string();
+                let text = text.map_err(|_| SourceError::Bad(format!("{variable}: is not UTF-8")))?;
+                return resolved(text, Source::Variable(variable));
+            }
         }
         if let Some((path, table)) = &self.file
             && let Some(value) = table.get(setting.key)

@@ -2,12 +2,13 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
-    num::NonZeroU32,
+    num::{NonZeroU32, NonZeroUsize},
     path::PathBuf,
     str::FromStr,
     time::Duration,
 };
 
+use headwater_activity::Encoding;
 use headwater_otel::Sampler;
 
 /// Debug shows that it is set, not what it is.
@@ -94,6 +95,33 @@ pub(super) fn port(text: &str) -> Parsed<u16> {
 pub(super) fn addresses(text: &str) -> Parsed<Vec<SocketAddr>> {
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
     parts.map(|part| from_text(part, "must be addresses like 127.0.0.1:9464,127.0.0.1:9465")).collect()
+}
+
+pub(super) fn whole(text: &str) -> Parsed<u32> {
+    from_text(text, "must be a whole number from 0")
+}
+
+pub(super) fn count(text: &str) -> Parsed<NonZeroUsize> {
+    from_text(text, "must be a whole number from 1")
+}
+
+pub(super) fn some_text(text: &str) -> Parsed<String> {
+    if text.trim().is_empty() { Err("must not be blank".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// Up to an hour.
+pub(super) fn millis(text: &str) -> Parsed<Duration> {
+    const EXPECTED: &str = "must be milliseconds, a whole number from 1 to 3600000";
+    let millis = from_text(text, EXPECTED)?;
+    if (1..=3_600_000).contains(&millis) { Ok(Duration::from_millis(millis)) } else { Err(EXPECTED.to_owned()) }
+}
+
+pub(super) fn encoding(text: &str) -> Parsed<Encoding> {
+    match text {
+        "json" => Ok(Encoding::Json),
+        "protobuf" => Ok(Encoding::Protobuf),
+        _ => Err("must be json or protobuf".to_owned()),
+    }
 }
 
 pub(super) fn from_one<T: FromStr + PartialOrd + From<u8>>(text: &str) -> Parsed<T> {

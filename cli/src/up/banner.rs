@@ -7,9 +7,9 @@ pub(crate) fn render(platform: &Platform) -> String {
 }
 
 fn text(settings: &Settings, addresses: &Addresses, bootstrap: &str, embedded: bool) -> String {
-    let Addresses { ingress, http, analytics, fraud, admin } = *addresses;
-    let [ingress, http, analytics, fraud, admin] =
-        [ingress, http, analytics, fraud, admin].map(|address| reachable(address).to_string());
+    let Addresses { ingress, http, analytics, fraud, activity, activity_grpc, admin } = *addresses;
+    let [ingress, http, analytics, fraud, activity, activity_grpc, admin] =
+        [ingress, http, analytics, fraud, activity, activity_grpc, admin].map(|address| reachable(address).to_string());
     let folder = settings.notification_dir.display();
     let notifications = match settings.notification_webhook {
         Some(_) => "POST to HEADWATER_NOTIFICATION_WEBHOOK".to_owned(),
@@ -39,6 +39,7 @@ Headwater is up. {forgotten}.
   ingress        {ingress:<22} UserActions: gRPC and JSON
   analytics      {analytics:<22} Analytics: gRPC and JSON
   fraud          {fraud:<22} Fraud: gRPC and JSON
+  activity       {activity:<22} what users do, by HTTP; {activity_grpc} by gRPC and JSON
   http           {http:<22} all of them: JSON (and gRPC)
   admin          {admin:<22} /metrics /healthz /readyz /instances
   kafka          {bootstrap:<22} {broker}
@@ -96,8 +97,15 @@ mod tests {
 
     fn printed_with(settings: &Settings, host: &str, embedded: bool) -> String {
         let at = |port| SocketAddr::new(host.parse().unwrap(), port);
-        let addresses =
-            Addresses { ingress: at(50051), http: at(8000), analytics: at(50052), fraud: at(50053), admin: at(9464) };
+        let addresses = Addresses {
+            ingress: at(50051),
+            http: at(8000),
+            analytics: at(50052),
+            fraud: at(50053),
+            activity: at(3000),
+            activity_grpc: at(50055),
+            admin: at(9464),
+        };
         text(settings, &addresses, "127.0.0.1:4242", embedded)
     }
 

@@ -1,7 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
 use headwater_otel::Readiness;
-use headwater_proto::topics;
 use headwater_stream::{EmbeddedKafka, KafkaConfig, Patience, Producer, apply_topics};
 use tokio::{
     sync::mpsc,
@@ -12,7 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     Addresses, Change, Instances, admin,
-    services::{Services, Surroundings, documents},
+    services::{self, Services, Surroundings, documents},
 };
 use crate::{
     Error, Role, Target,
@@ -69,15 +68,17 @@ impl Platform {
         let settings = Arc::new(settings);
 
         let documents = documents(&settings, roles).await?;
+        let topics = services::topics(&settings);
         let (kafka, embedded) = match roles::kafka(&settings) {
             Some(kafka) => (kafka, None),
             None => {
-                let started = spawn_blocking(|| EmbeddedKafka::start(topics::ALL)).await;
+                let created = topics.clone();
+                let started = spawn_blocking(move || EmbeddedKafka::start(&created)).await;
                 let embedded = started.map_err(|error| Error::service("the embedded broker", error))??;
                 (embedded.config(), Some(embedded))
             }
         };
-        apply_topics(&kafka, topics::ALL).await?;
+        apply_topics(&kafka, &topics).await?;
         let producer = Producer::open(&kafka, Patience::Waiting)?;
 
         let readiness = Readiness::default();

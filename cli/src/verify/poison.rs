@@ -9,7 +9,7 @@ use crate::{Error, Target, simulate::Poison};
 /// A letter may lie there twice, where its consumer died before its offset was committed.
 pub(crate) async fn dead_letters(target: &Target, poison: &BTreeSet<Poison>) -> Result<Row, Error> {
     let mut row = Row::new("dead letters");
-    for topic in quiet::GROUPS.map(|group| group.dead_letters.name) {
+    for topic in quiet::GROUPS.iter().filter_map(|group| group.dead_letters).map(|topic| topic.name) {
         let add = |found: &mut Vec<Option<Poison>>, record: &Record<'_>| found.push(origin(record));
         let found = scan_topic(&target.kafka(), topic, Vec::new(), add).await?;
         let strange = found.iter().filter(|origin| origin.is_none()).count();

@@ -81,7 +81,7 @@ impl Announcer for Producer {
 
 /// Where its trace is recorded.
 fn sending(Emitted { event, trace, .. }: &Emitted) -> Option<Span> {
-    sent(names::SERVICE_FRAUD, (*trace)?, event.id)
+    sent(names::SERVICE_FRAUD, topics::USER_EVENTS.name, (*trace)?, event.id)
 }
 
 /// Of a replay: the verdicts are in the log since they were first announced.

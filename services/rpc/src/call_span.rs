@@ -19,6 +19,7 @@ impl CallSpan {
             "headwater.v1.UserActions" => names::SERVICE_INGRESS,
             "headwater.v1.Analytics" => names::SERVICE_ANALYTICS,
             "headwater.v1.Fraud" => names::SERVICE_FRAUD,
+            "headwater.v1.Activity" => names::SERVICE_ACTIVITY,
             _ => return None,
         };
         let method = method.to_owned();

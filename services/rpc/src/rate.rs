@@ -24,7 +24,7 @@ impl RateLimit {
     }
 
     /// `Err` is how long to wait.
-    pub(crate) fn admit(&self, client: IpAddr, now: Instant) -> Result<(), Duration> {
+    pub fn admit(&self, client: IpAddr, now: Instant) -> Result<(), Duration> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).admit(client, now)
     }
 }

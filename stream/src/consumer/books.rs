@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use headwater_proto::Millis;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::warn;
 
 use super::outcomes::Outcomes;
 use crate::{
@@ -21,14 +22,21 @@ const LETTER_BYTES: usize = 1024 * 1024;
 pub(crate) struct Books {
     pub(crate) ledger: Ledger,
     pub(crate) outcomes: Outcomes,
-    letters: mpsc::UnboundedSender<Order>,
+    /// `None` where the group keeps no dead letters.
+    burying: Option<Burying>,
     /// Letters on their way, by partition.
     on_their_way: BTreeMap<i32, Waiting>,
     dead_letters_down: bool,
     /// What has ended since the breaker was told. A dead record counts when that is decided, not when its letter is
     /// reported: until then many more could follow it.
     pub(crate) ended: Tally,
-    _burying: AbortOnDropHandle<()>,
+}
+
+/// The task that sends letters, and the way to it.
+#[derive(Debug)]
+pub(crate) struct Burying {
+    pub(crate) letters: mpsc::UnboundedSender<Order>,
+    pub(crate) _task: AbortOnDropHandle<()>,
 }
 
 #[derive(Debug, Default)]
@@ -38,19 +46,14 @@ struct Waiting {
 }
 
 impl Books {
-    pub(crate) fn new(
-        outcomes: Outcomes,
-        letters: mpsc::UnboundedSender<Order>,
-        burying: AbortOnDropHandle<()>,
-    ) -> Self {
+    pub(crate) fn new(outcomes: Outcomes, burying: Option<Burying>) -> Self {
         Self {
             ledger: Ledger::default(),
             outcomes,
-            letters,
+            burying,
             on_their_way: BTreeMap::new(),
             dead_letters_down: false,
             ended: Tally::default(),
-            _burying: burying,
         }
     }
 
@@ -70,11 +73,16 @@ impl Books {
         }
     }
 
-    /// The record is dead; it ends when its letter is reported.
+    /// The record is dead; it ends when its letter is reported. Without dead letters it is skipped.
     pub(crate) fn bury(&mut self, position: Position, epoch: Epoch, raw: Raw, failure: Failure) {
         if !self.ledger.is_open(position, epoch) {
             return; // its next owner decides
         }
+        let Some(burying) = &self.burying else {
+            let Failure { disposition, reason, message, .. } = failure;
+            warn!(?position, disposition = disposition.as_str(), reason, message, "skipped: no dead letters are kept");
+            return self.finish(position, epoch, Outcome::Skip(reason));
+        };
         if failure.reason != INJECTED {
             self.ended.records += 1;
             self.ended.dead += 1;
@@ -84,7 +92,7 @@ impl Books {
         waiting.letters += 1;
         waiting.bytes += letter.bytes();
         // where the task is gone its last word is a failure, which ends the run
-        let _ = self.letters.send(Order::Bury(letter));
+        let _ = burying.letters.send(Order::Bury(letter));
     }
 
     pub(crate) fn settle(&mut self, burial: Burial) {
@@ -122,6 +130,8 @@ impl Books {
     pub(crate) fn revoke(&mut self, partitions: &[i32]) {
         self.ledger.revoke(partitions);
         self.on_their_way.retain(|partition, _| !partitions.contains(partition));
-        let _ = self.letters.send(Order::Withdraw(partitions.to_vec()));
+        if let Some(burying) = &self.burying {
+            let _ = burying.letters.send(Order::Withdraw(partitions.to_vec()));
+        }
     }
 }

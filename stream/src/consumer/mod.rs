@@ -32,14 +32,17 @@ use tokio_util::sync::CancellationToken;
 pub use self::config::ConsumerConfig;
 use self::{
     batch_work::Batches,
-    books::Books,
+    books::{Books, Burying},
     event_work::Events,
     outcomes::Outcomes,
     poll_loop::PollLoop,
     work::{Desk, Message},
 };
 pub(crate) use self::{state::State, work::Work};
-use crate::{BatchHandler, Error, EventHandler, Producer, dead_letter};
+use crate::{
+    BatchHandler, Error, EventHandler, Producer,
+    dead_letter::{self, Buried},
+};
 
 /// Runs a batch handler as a member of its group until shutdown. `Ok` means that what was in flight is finished (or
 /// had its time), what is finished is committed and the group is left; `Err` that it stopped in the middle and will
@@ -87,13 +90,16 @@ async fn run<W: Work>(
     let (ended, end) = oneshot::channel();
     let consume = move || {
         let (desk, messages) = Desk::of_this_thread();
-        let (letters, orders) = mpsc::unbounded_channel();
-        let reporting = desk.clone();
-        let report = move |burial| reporting.say(Message::Burial(burial));
-        let burying = dead_letter::bury(orders, dead_letters, config.group, config.group_id(), report);
-        let burying = desk.spawn(&runtime, "dead letter task", burying);
+        let burying = config.group.dead_letters.map(|topic| {
+            let (letters, orders) = mpsc::unbounded_channel();
+            let reporting = desk.clone();
+            let report = move |burial| reporting.say(Message::Burial(burial));
+            let from = Buried { topic: config.group.topic, group_id: config.group_id(), dead_letters: topic };
+            let burying = dead_letter::bury(orders, dead_letters, from, report);
+            Burying { letters, _task: desk.spawn(&runtime, "dead letter task", burying) }
+        });
         let outcomes = Outcomes::new(&config.group_id(), config.role, &config.instance);
-        let books = Books::new(outcomes, letters, burying);
+        let books = Books::new(outcomes, burying);
         let work = work(&config, &runtime, &desk);
         drop(desk); // so that the end of all tasks shows
         let state = State::new(books, work, messages, &config);

@@ -215,7 +215,7 @@ impl<'a, W: Work> PollLoop<'a, W> {
     }
 
     fn show(&mut self) {
-        let standing = self.state().standing(self.config.group.dead_letters.name, self.watchdog.trouble());
+        let standing = self.state().standing(self.config.group.dead_letters, self.watchdog.trouble());
         if standing == self.shown {
             return;
         }

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use headwater_proto::{Millis, topics};
+use headwater_proto::{
+    Millis,
+    topics::{self, Topic},
+};
 use tracing::{debug, error, info};
 
 use super::{
@@ -382,7 +385,7 @@ impl<W: Work> State<W> {
         self.failed.take()
     }
 
-    pub(crate) fn standing(&self, dead_letters: &'static str, trouble: Option<Stall>) -> Standing {
+    pub(crate) fn standing(&self, dead_letters: Option<Topic>, trouble: Option<Stall>) -> Standing {
         if let Some(stall) = trouble {
             return Standing::Stalled(stall);
         }
@@ -395,7 +398,7 @@ impl<W: Work> State<W> {
         if let Some((&partition, &log)) = self.halted.first_key_value() {
             return Standing::Halted { partition, log };
         }
-        let down = self.books.dead_letters_down().then_some(dead_letters);
+        let down = dead_letters.filter(|_| self.books.dead_letters_down()).map(|topic| topic.name);
         match self.work.waits_for().or(down) {
             Some(dependency) => Standing::Waiting { dependency },
             None => Standing::Ready,

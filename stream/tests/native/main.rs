@@ -123,8 +123,9 @@ impl Stage {
         let mut stage = Self::of(brokers(), &name);
         stage.group.topic.partitions = partitions;
         stack("up").await;
+        let topics: Vec<Topic> = [stage.group.topic].into_iter().chain(stage.group.dead_letters).collect();
         apply_topics(&stage.kafka, ALL).await.unwrap();
-        apply_topics(&stage.kafka, &[stage.group.topic, stage.group.dead_letters]).await.unwrap();
+        apply_topics(&stage.kafka, &topics).await.unwrap();
         // what a broker has made it may for a moment not yet know
         let unknown = async || describe(&stage.kafka, stage.group.id, stage.group.topic.name).await.err();
         eventually("the topic is known", unknown, Option::is_none).await;
@@ -136,7 +137,7 @@ impl Stage {
         let leak = |name: String| -> &'static str { Box::leak(name.into_boxed_str()) };
         let topic = Topic { name: leak(name.to_owned()), ..USER_EVENTS };
         let dead_letters = Topic { name: leak(format!("{name}.dlq")), partitions: 3, ..USER_EVENTS };
-        let group = Group { id: leak(format!("{name}-group")), topic, dead_letters };
+        let group = Group { id: leak(format!("{name}-group")), topic, dead_letters: Some(dead_letters) };
         let (session_timeout, heartbeat_interval) = (SESSION, HEARTBEAT);
         let kafka = KafkaConfig { session_timeout, heartbeat_interval, ..KafkaConfig::new(brokers) };
         Self { kafka, group, readiness: Readiness::default() }

@@ -1,5 +1,6 @@
 //! The services over their stores: what each role mounts on a port, and how one instance of it lives. Stores outlive
 //! the instances that use them.
+mod activity;
 mod analytics;
 mod fraud;
 mod ingress;
@@ -10,7 +11,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use futures::future::join_all;
 use headwater_documents::Documents;
 use headwater_otel::Readiness;
-use headwater_proto::topics::Group;
+use headwater_proto::topics::{ALL, Group, Topic, USER_ACTIVITY_EVENTS};
 use headwater_rpc::ServerConfig;
 use headwater_stream::{ConsumerConfig, KafkaConfig, Producer};
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,7 @@ pub(crate) struct Services {
     analytics: analytics::Analytics,
     fraud: fraud::Fraud,
     notification: notification::Notification,
+    activity: activity::Activity,
 }
 
 impl Services {
@@ -57,6 +59,7 @@ impl Services {
             analytics: analytics::Analytics::open(&around, of(Role::Analytics)).await?,
             fraud: fraud::Fraud::open(&around, of(Role::Fraud)).await?,
             notification: notification::Notification::open(&around, of(Role::Notification)).await?,
+            activity: activity::Activity::open(&around)?,
             around,
         })
     }
@@ -74,6 +77,10 @@ impl Services {
             Role::Analytics => self.analytics.clone().birth(around, instance, ports.analytics.clone()),
             Role::Fraud => self.fraud.clone().birth(around, instance, ports.fraud.clone()),
             Role::Notification => self.notification.clone().birth(around, instance),
+            Role::Activity => {
+                let (http, grpc) = (ports.activity.clone(), ports.activity_grpc.clone());
+                self.activity.clone().birth(around, instance, http, grpc)
+            }
         }
     }
 
@@ -88,12 +95,16 @@ impl Services {
     fn beside_ingress(&self, roles: &[Role]) -> Mount {
         let analytics = roles.contains(&Role::Analytics).then(|| self.analytics.clone());
         let fraud = roles.contains(&Role::Fraud).then(|| self.fraud.clone());
+        let activity = roles.contains(&Role::Activity).then(|| self.activity.clone());
         Arc::new(move |mut services| {
             if let Some(analytics) = &analytics {
                 services = analytics.mount(services);
             }
             if let Some(fraud) = &fraud {
                 services = fraud.mount(services);
+            }
+            if let Some(activity) = &activity {
+                services = activity.mount(services);
             }
             services
         })
@@ -117,9 +128,15 @@ impl LiveDocuments {
     }
 }
 
+/// Every topic of the platform, by the names that are set.
+pub(crate) fn topics(settings: &Settings) -> Vec<Topic> {
+    let of_activity = activity::config(settings).group().topic;
+    ALL.iter().map(|topic| if *topic == USER_ACTIVITY_EVENTS { of_activity } else { *topic }).collect()
+}
+
 /// The configured document store, which all roles of this process share; `None`: each keeps its own in memory.
 pub(crate) async fn documents(settings: &Settings, roles: &[Role]) -> Result<Option<Documents>, Error> {
-    let keeps = roles.iter().any(|role| *role != Role::Ingress);
+    let keeps = roles.iter().any(|role| role.keeps_documents());
     let Some(uri) = settings.mongodb_uri.as_ref().filter(|_| keeps) else { return Ok(None) };
     crate::documents::open(uri).await.map(Some)
 }

@@ -92,7 +92,7 @@ async fn an_instance_turns_the_log_into_documents_and_its_successor_goes_on_wher
     assert_eq!(active().await, [1]);
     let segments = sessions("ann").await.remove(0).segments;
     assert_eq!(segments.iter().map(|segment| segment.events).collect::<Vec<_>>(), [2]);
-    let dead = testing::read_topic(&kafka, topics::ANALYTICS.dead_letters.name).await.unwrap();
+    let dead = testing::read_topic(&kafka, topics::ANALYTICS_DLQ.name).await.unwrap();
     assert_eq!(dead.iter().map(|record| record.key_text()).collect::<Vec<_>>(), ["bob"]);
 
     write("cid", &record(3, EventType::UserLoggedIn, "cid", "2026-01-15T11:00:00Z")).await;
@@ -101,6 +101,6 @@ async fn an_instance_turns_the_log_into_documents_and_its_successor_goes_on_wher
     eventually(0, async || store.stale().await.unwrap().len()).await;
     assert_eq!(active().await, [2], "recounted");
     second.stop().await;
-    let dead = testing::read_topic(&kafka, topics::ANALYTICS.dead_letters.name).await.unwrap();
+    let dead = testing::read_topic(&kafka, topics::ANALYTICS_DLQ.name).await.unwrap();
     assert_eq!(dead.len(), 1, "the successor does not start over");
 }

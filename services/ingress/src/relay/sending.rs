@@ -1,6 +1,7 @@
 //! The spans of events on their way into the log. Their parents may have ended in another process: what the record carries
 //! leads back to them.
 use headwater_otel::{Span, TraceContext, is_recorded, names, traces_are_on};
+use headwater_proto::topics::USER_EVENTS;
 use headwater_stream::headers::{CE_ID, sent};
 
 /// One for each record whose trace is recorded, by its headers; they begin now.
@@ -15,5 +16,5 @@ fn span<'a>(headers: impl Iterator<Item = (&'a str, &'a [u8])> + Clone) -> Optio
     let header = |name: &str| headers.clone().find(|(found, _)| *found == name).map(|(_, value)| value);
     let trace = TraceContext::from_header(header(TraceContext::HEADER)?).filter(|trace| is_recorded(*trace))?;
     let id = std::str::from_utf8(header(CE_ID)?).ok()?.parse().ok()?;
-    sent(names::SERVICE_INGRESS, trace, id)
+    sent(names::SERVICE_INGRESS, USER_EVENTS.name, trace, id)
 }

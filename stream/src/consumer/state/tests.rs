@@ -4,7 +4,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     Headers, KafkaConfig, Poison, Position,
-    consumer::{outcomes::Outcomes, work::Desk},
+    consumer::{books::Burying, outcomes::Outcomes, work::Desk},
     dead_letter::Order,
     ledger::Epoch,
 };
@@ -69,7 +69,7 @@ impl Bench {
         let (desk, messages) = Desk::of_this_thread();
         let (letters, orders) = mpsc::unbounded_channel();
         let task = desk.spawn(&tokio::runtime::Handle::current(), "nothing", std::future::pending());
-        let books = Books::new(Outcomes::new("group", "test", "1"), letters, task);
+        let books = Books::new(Outcomes::new("group", "test", "1"), Some(Burying { letters, _task: task }));
         let mut config = ConsumerConfig::new(KafkaConfig::new("nowhere"), ANALYTICS, "test", "1");
         config.behind_records = behind_records;
         let mut state = State::new(books, Queue::default(), messages, &config);
@@ -168,7 +168,7 @@ async fn partitions_without_a_start_are_waited_for_but_not_for_ever() {
     let seen = |bench: &mut Bench| {
         let statistics = Statistics { connected: true, partitions: vec![] };
         let hungry = bench.state.observe(&statistics, Instant::now(), Millis::from_millis(0)).hungry;
-        (bench.state.standing("nothing", None), hungry)
+        (bench.state.standing(None, None), hungry)
     };
     assert_eq!(seen(&mut bench), (Standing::Ready, false));
     bench.state.expect_starts(&[1, 2]);

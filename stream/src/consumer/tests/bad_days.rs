@@ -31,7 +31,7 @@ async fn a_topic_that_seems_all_dead_is_left_alone_and_tried_again_until_it_is_w
     eventually("it says why", || waiting(&stage), |why| why.contains("200 of the last 200 records are dead")).await;
     let dead = || total(stage.ended("dead"));
     eventually("what was decided is reported", dead, |dead| *dead >= 200).await;
-    let first = read_topic(&stage.kafka, GROUP.dead_letters.name).await.unwrap().len();
+    let first = read_topic(&stage.kafka, ANALYTICS_DLQ.name).await.unwrap().len();
     assert!((200..260).contains(&first), "{first} letters, although it paused");
     eventually("it tries some, and pauses again", dead, |dead| *dead >= 205).await;
     assert!(dead() < 260, "{} are dead after a probe", dead());

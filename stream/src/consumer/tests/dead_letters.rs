@@ -4,7 +4,7 @@ use crate::testing::{OwnedRecord, RawWriter, read_topic};
 async fn letters(stage: &Stage, expected: usize) -> Vec<OwnedRecord> {
     let start = Instant::now();
     loop {
-        let letters = read_topic(&stage.kafka, GROUP.dead_letters.name).await.unwrap();
+        let letters = read_topic(&stage.kafka, ANALYTICS_DLQ.name).await.unwrap();
         if letters.len() >= expected {
             return letters;
         }
@@ -65,6 +65,23 @@ async fn poison_becomes_a_dead_letter_with_all_its_headers_and_the_rest_flows() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_group_without_dead_letters_skips_what_it_cannot_use_and_counts_it() {
+    let stage = Stage::new();
+    stage.write(&[(2, "ann", "!garbage"), (2, "ann", "fine"), (2, "bob", "!garbage")]).await;
+    let (positions, handler) = (Positions::new(), Recorder::default());
+    let mut config = stage.config("1");
+    config.positions = Some(positions.clone());
+    config.group.dead_letters = None;
+    let member = stage.batches(config, handler.clone());
+    eventually("the frontier passes all", || positions.next(2), |next| *next == 3).await;
+    assert_eq!(handler.log.items(), ["fine"]);
+    member.stop().await;
+    assert_eq!(stage.ended("skipped"), BTreeMap::from([("garbage".to_owned(), 2)]));
+    assert_eq!(stage.ended("done"), BTreeMap::from([(String::new(), 1)]));
+    assert!(read_topic(&stage.kafka, ANALYTICS_DLQ.name).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn exhausted_and_rejected_records_become_dead_letters() {
     let stage = Stage::new();
     stage.write(&[(0, "ann", "fails"), (0, "ann", "after"), (0, "bob", "refused")]).await;
@@ -105,7 +122,7 @@ async fn a_dead_letter_topic_that_takes_nothing_holds_the_frontier_and_nothing_e
     let mut config = stage.config("1");
     config.positions = Some(positions.clone());
     let member = stage.batches(config, handler.clone());
-    let down = vec![("1".to_owned(), format!("{} is unavailable", GROUP.dead_letters.name))];
+    let down = vec![("1".to_owned(), format!("{} is unavailable", ANALYTICS_DLQ.name))];
     eventually("not ready because of the topic", || stage.readiness.waiting(), |now| *now == down).await;
     eventually("the others are applied", || handler.log.len(), |len| *len == 2).await;
     eventually("the other partition's frontier", || positions.next(1), |next| *next == 1).await;

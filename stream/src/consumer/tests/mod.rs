@@ -15,7 +15,7 @@ use std::{
 };
 
 use headwater_otel::{Readiness, names};
-use headwater_proto::topics::{ANALYTICS, Group, USER_EVENTS};
+use headwater_proto::topics::{ANALYTICS, ANALYTICS_DLQ, Group, USER_EVENTS};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::{
     sync::{Semaphore, watch},

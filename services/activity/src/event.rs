@@ -1,0 +1,181 @@
+//! The event of the User Activity Service: what makes one, and its two forms on the topic.
+use std::{borrow::Cow, fmt, str::FromStr};
+
+use headwater_proto::{EventId, Millis, v1};
+use headwater_stream::{Poison, Record, headers};
+use prost::Message as _;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// What users do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ActivityType {
+    Login,
+    Logout,
+    ProductView,
+}
+
+impl ActivityType {
+    pub const ALL: [Self; 3] = [Self::Login, Self::Logout, Self::ProductView];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Login => "LOGIN",
+            Self::Logout => "LOGOUT",
+            Self::ProductView => "PRODUCT_VIEW",
+        }
+    }
+}
+
+impl FromStr for ActivityType {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|known| known.as_str() == text).ok_or(())
+    }
+}
+
+impl fmt::Display for ActivityType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A JSON object, as it was written.
+pub type Payload = Box<RawValue>;
+
+/// One event, as it is published and consumed.
+#[derive(Debug, Clone)]
+pub struct ActivityEvent {
+    pub id: EventId,
+    /// Not blank; the record's key.
+    pub user_id: Box<str>,
+    pub event_type: ActivityType,
+    pub timestamp: Millis,
+    pub payload: Payload,
+}
+
+/// How records are written. Both are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Encoding {
+    #[default]
+    Json,
+    Protobuf,
+}
+
+/// The document's JSON form.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Written<'a> {
+    #[serde(borrow)]
+    event_id: Cow<'a, str>,
+    #[serde(borrow)]
+    user_id: Cow<'a, str>,
+    #[serde(borrow)]
+    event_type: Cow<'a, str>,
+    #[serde(borrow)]
+    timestamp: Cow<'a, str>,
+    #[serde(borrow)]
+    payload: Option<&'a RawValue>,
+}
+
+/// The payload, where it is an object.
+pub(crate) fn object(text: &RawValue) -> Option<Payload> {
+    text.get().starts_with('{').then(|| text.to_owned())
+}
+
+/// `{}`
+pub(crate) fn empty() -> Payload {
+    RawValue::from_string("{}".to_owned()).expect("an empty object is JSON")
+}
+
+impl ActivityEvent {
+    /// Onto `json`, in the document's form.
+    pub fn write_json(&self, json: &mut Vec<u8>) {
+        let written = Written {
+            event_id: self.id.to_string().into(),
+            user_id: Cow::Borrowed(&self.user_id),
+            event_type: self.event_type.as_str().into(),
+            timestamp: self.timestamp.to_string().into(),
+            payload: Some(&self.payload),
+        };
+        serde_json::to_writer(json, &written).expect("text and what was JSON before is JSON");
+    }
+
+    pub(crate) fn encode(&self, encoding: Encoding) -> (&'static str, Vec<u8>) {
+        match encoding {
+            Encoding::Json => {
+                let mut json = Vec::with_capacity(192 + self.user_id.len() + self.payload.get().len());
+                self.write_json(&mut json);
+                (headers::JSON, json)
+            }
+            Encoding::Protobuf => (headers::PROTOBUF, v1::ActivityEvent::from(self).encode_to_vec()),
+        }
+    }
+
+    /// By its content type, or without one by its first byte. The reason and the message of poison name what is wrong,
+    /// without the record's data.
+    pub(crate) fn decode(record: &Record<'_>) -> Result<Self, Poison> {
+        let value = record.value.filter(|value| !value.is_empty()).ok_or_else(|| malformed("value", "is missing"))?;
+        let is_json = match headers::content_type(record) {
+            Some(content_type) => content_type.starts_with(headers::JSON.as_bytes()),
+            None => value.trim_ascii_start().starts_with(b"{"),
+        };
+        if is_json {
+            let written: Written<'_> = serde_json::from_slice(value).map_err(|error| {
+                malformed("value", format_args!("is no event in JSON: {:?} error", error.classify()))
+            })?;
+            let payload = written.payload.map_or_else(|| Ok(empty()), |payload| object(payload).ok_or(NO_OBJECT));
+            Self::of(&written.event_id, &written.user_id, &written.event_type, written.timestamp.parse().ok(), payload)
+        } else {
+            let read = v1::ActivityEvent::decode(value).map_err(|_| malformed("value", "is no event in protobuf"))?;
+            let time = read.timestamp.and_then(|timestamp| Millis::try_from(timestamp).ok());
+            Self::of(&read.event_id, &read.user_id, &read.event_type, time, payload_of(read.payload))
+        }
+    }
+
+    fn of(
+        id: &str,
+        user_id: &str,
+        event_type: &str,
+        timestamp: Option<Millis>,
+        payload: Result<Payload, &'static str>,
+    ) -> Result<Self, Poison> {
+        let blank = user_id.trim().is_empty();
+        Ok(Self {
+            id: id.parse().map_err(|_| malformed("eventId", "must be a UUID"))?,
+            user_id: (!blank).then(|| user_id.into()).ok_or_else(|| malformed("userId", "must not be blank"))?,
+            event_type: event_type.parse().map_err(|()| malformed("eventType", "is not known"))?,
+            timestamp: timestamp.ok_or_else(|| malformed("timestamp", "must be a time in ISO 8601"))?,
+            payload: payload.map_err(|problem| malformed("payload", problem))?,
+        })
+    }
+}
+
+const NO_OBJECT: &str = "must be a JSON object";
+
+/// From its text; none is an empty object.
+pub(crate) fn payload_of(text: String) -> Result<Payload, &'static str> {
+    if text.is_empty() {
+        return Ok(empty());
+    }
+    let value = RawValue::from_string(text).map_err(|_| NO_OBJECT)?;
+    object(&value).ok_or(NO_OBJECT)
+}
+
+fn malformed(field: &'static str, problem: impl fmt::Display) -> Poison {
+    Poison { reason: "malformed", message: format!("{field} {problem}") }
+}
+
+impl From<&ActivityEvent> for v1::ActivityEvent {
+    fn from(event: &ActivityEvent) -> Self {
+        Self {
+            event_id: event.id.to_string(),
+            user_id: event.user_id.to_string(),
+            event_type: event.event_type.to_string(),
+            timestamp: Some(event.timestamp.into()),
+            payload: event.payload.get().to_owned(),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The document's routes: bodies, status codes and texts are its.
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
+
+use axum::{
+    Json, Router,
+    body::{Body, to_bytes},
+    extract::{ConnectInfo, DefaultBodyLimit, Query, Request, State},
+    http::{HeaderMap, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use bytes::Bytes;
+use futures::stream;
+use headwater_otel::{Span, TraceContext, begin_trace, names, span::Kind};
+use headwater_rpc::{MAX_MESSAGE_BYTES, RateLimit};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tracing::warn;
+
+use crate::{
+    event::ActivityEvent,
+    publish::{Publisher, Unpublished},
+    request::{Filter, Wanted},
+    store::{AtMost, Find, Store},
+};
+
+const OPENAPI: &str = include_str!("../openapi.json");
+/// Bytes of an answer that are made at a time.
+const CHUNK: usize = 64 * 1024;
+
+#[derive(Clone)]
+pub(crate) struct Routes {
+    pub(crate) publisher: Publisher,
+    pub(crate) store: Store,
+    pub(crate) rate_limit: Option<RateLimit>,
+}
+
+impl Routes {
+    pub(crate) fn router(self) -> Router {
+        let limited = middleware::from_fn_with_state(self.rate_limit.clone(), limited);
+        Router::new()
+            .route("/events/generate", post(generate).layer(limited))
+            .route("/events/processed", get(processed))
+            .route("/health", get(async || Json(json!({ "status": "ok" }))))
+            .route("/openapi.json", get(async || ([(header::CONTENT_TYPE, "application/json")], OPENAPI)))
+            .fallback(async || refused(StatusCode::NOT_FOUND, "Not found"))
+            .method_not_allowed_fallback(async || refused(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"))
+            .layer(DefaultBodyLimit::disable())
+            .with_state(self)
+    }
+}
+
+#[derive(Serialize)]
+struct Refusal {
+    message: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<&'static str>,
+}
+
+fn refused(status: StatusCode, message: &'static str) -> Response {
+    (status, Json(Refusal { message, errors: Vec::new() })).into_response()
+}
+
+fn invalid(message: &'static str, errors: Vec<&'static str>) -> Response {
+    (StatusCode::BAD_REQUEST, Json(Refusal { message, errors })).into_response()
+}
+
+async fn generate(State(routes): State<Routes>, headers: HeaderMap, body: Body) -> Response {
+    let caller = headers.get(TraceContext::HEADER).and_then(|value| TraceContext::from_header(value.as_bytes()));
+    let call = begin_trace(caller);
+    let span =
+        call.and_then(|call| Span::start(names::SERVICE_ACTIVITY, "POST /events/generate", Kind::Server, call, caller));
+    let Ok(body) = to_bytes(body, MAX_MESSAGE_BYTES).await else {
+        return refused(StatusCode::PAYLOAD_TOO_LARGE, "Request body must be at most 1 MiB");
+    };
+    let wanted = match Wanted::read(&body) {
+        Ok(wanted) => wanted,
+        Err(errors) => return invalid("Invalid request payload", errors),
+    };
+    // published even where the client goes away meanwhile: half a request is none
+    match routes.publisher.publish(wanted, call).await {
+        Ok(id) => {
+            if let Some(span) = span {
+                span.with(names::MESSAGE_ID, id.to_string()).end();
+            }
+            (StatusCode::CREATED, Json(json!({ "eventId": id.to_string() }))).into_response()
+        }
+        Err(error) => {
+            told(&error);
+            if let Some(span) = span {
+                span.failed("publish").end();
+            }
+            refused(StatusCode::INTERNAL_SERVER_ERROR, "Failed to publish event")
+        }
+    }
+}
+
+pub(crate) fn told(error: &Unpublished) {
+    warn!(error = error as &(dyn std::error::Error + 'static), "an event was not published");
+}
+
+async fn processed(State(routes): State<Routes>, Query(query): Query<HashMap<String, String>>) -> Response {
+    let filter = match Filter::read(&query) {
+        Ok(filter) => filter,
+        Err(errors) => return invalid("Invalid request query", errors),
+    };
+    let find = Find {
+        user_id: filter.user_id.as_deref(),
+        event_type: filter.event_type,
+        first: 0,
+        at_most: AtMost::Newest(filter.limit.unwrap_or(usize::MAX)),
+    };
+    let events = routes.store.find(&find).into_iter().map(|(_, event)| event);
+    let body = Body::from_stream(stream::iter(array(events).map(Ok::<_, std::convert::Infallible>)));
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// The JSON array of the events, a part at a time.
+fn array(mut events: impl Iterator<Item = Arc<ActivityEvent>>) -> impl Iterator<Item = Bytes> {
+    let mut before = Some(b'[');
+    std::iter::from_fn(move || {
+        let first = before?;
+        let mut json = Vec::with_capacity(CHUNK);
+        let mut separator = first;
+        while json.len() < CHUNK {
+            let Some(event) = events.next() else {
+                if separator == b'[' {
+                    json.push(b'[');
+                }
+                json.push(b']');
+                before = None;
+                return Some(json.into());
+            };
+            json.push(separator);
+            separator = b',';
+            event.write_json(&mut json);
+        }
+        before = Some(b',');
+        Some(json.into())
+    })
+}
+
+async fn limited(State(limit): State<Option<RateLimit>>, request: Request, next: Next) -> Response {
+    let client = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|client| client.0.ip());
+    if let (Some(limit), Some(client)) = (limit, client)
+        && let Err(wait) = limit.admit(client as IpAddr, Instant::now())
+    {
+        let seconds = wait.as_secs_f64().ceil().to_string();
+        let mut response = refused(StatusCode::TOO_MANY_REQUESTS, "Too many requests");
+        if let Ok(seconds) = seconds.parse() {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        return response;
+    }
+    next.run(request).await
+}
+
+/// What the document of the routes says, for whoever compares.
+pub fn openapi() -> Value {
+    serde_json::from_str(OPENAPI).expect("openapi.json is JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_proto::{EventId, Millis};
+
+    use super::*;
+    use crate::event::{ActivityType, empty};
+
+    #[test]
+    fn an_array_of_any_length_is_one_array() {
+        let events = |count: u64| {
+            (0..count).map(|n| {
+                let id = EventId::from_bytes(u128::from(n).to_be_bytes());
+                let (event_type, timestamp) = (ActivityType::ProductView, Millis::from_millis(0));
+                Arc::new(ActivityEvent { id, user_id: "ada".into(), event_type, timestamp, payload: empty() })
+            })
+        };
+        for count in [0, 1, 2, 2_000] {
+            let parts: Vec<Bytes> = array(events(count)).collect();
+            let all: Vec<Value> = serde_json::from_slice(&parts.concat()).unwrap();
+            assert_eq!(all.len() as u64, count);
+            assert_eq!(parts.len() > 1, count == 2_000, "{} parts", parts.len());
+        }
+        let one: Value = serde_json::from_slice(&array(events(1)).next().unwrap()).unwrap();
+        let expected = json!([{"eventId": "00000000-0000-0000-0000-000000000000", "userId": "ada",
+            "eventType": "PRODUCT_VIEW", "timestamp": "1970-01-01T00:00:00.000Z", "payload": {}}]);
+        assert_eq!(one, expected);
+    }
+}
