@@ -210,6 +210,23 @@ async fn an_event_is_followed_through_every_service_and_a_verdict_goes_on_in_the
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_activity_is_followed_from_its_request_to_its_consumer() {
+    let (jaeger, platform) = traced_platform().await;
+    let context = TraceContext::root();
+    let post = platform.http.post(format!("http://{}/events/generate", platform.addresses.activity));
+    let post = post.header(TraceContext::HEADER, context.to_string());
+    let answer = post.body(r#"{"userId":"ada","eventType":"LOGIN"}"#).send().await.expect("an answer");
+    let answer: Value = answer.json().await.expect("JSON");
+    let id = answer["eventId"].as_str().expect("an id");
+    let request = named("activity", "POST /events/generate", "");
+    let sent = named("activity", "send user-activity-events", "");
+    let processed = named("activity", "process user-activity-events", "user-activity-consumer-group");
+    edges(&jaeger, context, &[(request, sent.clone()), (sent, processed)]).await;
+    assert_eq!(found(&jaeger, "activity", id).await, [format!("{:032x}", context.trace_id)], "by its eventId");
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_action_of_a_stream_has_a_trace_of_its_own_with_a_link_to_the_stream() {
     let (jaeger, platform) = traced_platform().await;
     let context = TraceContext::root();

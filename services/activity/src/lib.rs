@@ -31,6 +31,9 @@ pub use store::Store;
 use handler::Handler;
 use publish::Publisher;
 
+#[cfg(test)]
+mod tests;
+
 const ROLE: &str = "activity";
 /// How long requests in work may take at shutdown.
 const DRAIN: Duration = Duration::from_secs(20);
