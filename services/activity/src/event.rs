@@ -1,5 +1,5 @@
 //! The event of the User Activity Service: what makes one, and its two forms on the topic.
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{borrow::Cow, fmt};
 
 use headwater_proto::{EventId, Millis, v1};
 use headwater_stream::{Poison, Record, headers};
@@ -8,38 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// What users do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum ActivityType {
-    Login,
-    Logout,
-    ProductView,
-}
+pub const TYPES: [&str; 3] = ["LOGIN", "LOGOUT", "PRODUCT_VIEW"];
 
-impl ActivityType {
-    pub const ALL: [Self; 3] = [Self::Login, Self::Logout, Self::ProductView];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Login => "LOGIN",
-            Self::Logout => "LOGOUT",
-            Self::ProductView => "PRODUCT_VIEW",
-        }
-    }
-}
-
-impl FromStr for ActivityType {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|known| known.as_str() == text).ok_or(())
-    }
-}
-
-impl fmt::Display for ActivityType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
+/// The type of this name.
+pub(crate) fn known_type(name: &str) -> Option<&'static str> {
+    TYPES.into_iter().find(|known| *known == name)
 }
 
 /// A JSON object, as it was written.
@@ -51,7 +24,8 @@ pub struct ActivityEvent {
     pub id: EventId,
     /// Not blank; the record's key.
     pub user_id: Box<str>,
-    pub event_type: ActivityType,
+    /// One of [`TYPES`].
+    pub event_type: &'static str,
     pub timestamp: Millis,
     pub payload: Payload,
 }
@@ -96,7 +70,7 @@ impl ActivityEvent {
         let written = Written {
             event_id: self.id.to_string().into(),
             user_id: Cow::Borrowed(&self.user_id),
-            event_type: self.event_type.as_str().into(),
+            event_type: self.event_type.into(),
             timestamp: self.timestamp.to_string().into(),
             payload: Some(&self.payload),
         };
@@ -146,7 +120,7 @@ impl ActivityEvent {
         Ok(Self {
             id: id.parse().map_err(|_| malformed("eventId", "must be a UUID"))?,
             user_id: (!blank).then(|| user_id.into()).ok_or_else(|| malformed("userId", "must not be blank"))?,
-            event_type: event_type.parse().map_err(|()| malformed("eventType", "is not known"))?,
+            event_type: known_type(event_type).ok_or_else(|| malformed("eventType", "is not known"))?,
             timestamp: timestamp.ok_or_else(|| malformed("timestamp", "must be a time in ISO 8601"))?,
             payload: payload.map_err(|problem| malformed("payload", problem))?,
         })
@@ -173,7 +147,7 @@ impl From<&ActivityEvent> for v1::ActivityEvent {
         Self {
             event_id: event.id.to_string(),
             user_id: event.user_id.to_string(),
-            event_type: event.event_type.to_string(),
+            event_type: event.event_type.to_owned(),
             timestamp: Some(event.timestamp.into()),
             payload: event.payload.get().to_owned(),
         }

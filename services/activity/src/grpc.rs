@@ -6,11 +6,11 @@ use headwater_rpc::{Reason, Violations, next_page_token, page_size, page_token, 
 use tonic::{Request, Response, Status};
 
 use crate::{
-    event::payload_of,
+    event::{known_type, payload_of},
     http::told,
     publish::Publisher,
     request::{EVENT_TYPE, USER_ID, Wanted},
-    store::{AtMost, Find, Store},
+    store::Store,
 };
 
 /// What a client is asked to wait when the broker is away.
@@ -46,7 +46,7 @@ impl Activity for Api {
         let (call, _) = trace_of(request.metadata());
         let v1::GenerateEventRequest { user_id, event_type, payload } = request.into_inner();
         let user_id = Some(user_id).filter(|user_id| !user_id.trim().is_empty());
-        let wanted = Wanted::of(user_id, event_type.parse().ok(), payload_of(payload).ok());
+        let wanted = Wanted::of(user_id, known_type(&event_type), payload_of(payload).ok());
         let wanted = wanted.map_err(|problems| refused(&problems))?;
         let event_id = self.publisher.publish(wanted, Some(call)).await.map_err(|error| {
             told(&error);
@@ -63,16 +63,16 @@ impl Activity for Api {
         let mut violations = Violations::new();
         let event_type = match request.event_type.as_str() {
             "" => None,
-            text => text.parse().map_err(|()| violations.add("event_type", Reason::InvalidField, EVENT_TYPE)).ok(),
+            text => violations.field("event_type", known_type(text).ok_or(EVENT_TYPE)),
         };
         let size = page_size(request.page_size, &mut violations);
         let first: u64 = page_token(&request.page_token, &mut violations).unwrap_or(0);
         violations.finish()?;
         let user_id = Some(request.user_id.as_str()).filter(|user_id| !user_id.is_empty());
-        let mut found = self.store.find(&Find { user_id, event_type, first, at_most: AtMost::First(size + 1) });
-        let next = (found.len() > size).then(|| found.pop()).flatten();
-        let next_page_token = next.map_or_else(String::new, |(number, _)| next_page_token(&number));
+        let mut found = self.store.find(user_id, event_type, first);
+        let next = found.get(size).map_or_else(String::new, |(number, _)| next_page_token(number));
+        found.truncate(size);
         let events = found.iter().map(|(_, event)| v1::ActivityEvent::from(&**event)).collect();
-        Ok(Response::new(v1::ListProcessedEventsResponse { events, next_page_token }))
+        Ok(Response::new(v1::ListProcessedEventsResponse { events, next_page_token: next }))
     }
 }

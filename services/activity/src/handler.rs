@@ -21,7 +21,7 @@ impl BatchHandler for Handler {
     async fn apply(&mut self, batch: &[Delivery<Arc<ActivityEvent>>]) -> Result<Vec<Outcome>, Unavailable> {
         for Delivery { item, .. } in batch {
             let ActivityEvent { id, user_id, event_type, .. } = &**item;
-            info!(eventId = %id, userId = %user_id, eventType = %event_type, "consumed");
+            info!(eventId = %id, userId = %user_id, eventType = event_type, "consumed");
         }
         let new = self.0.add(batch.iter().map(|delivery| delivery.item.clone()));
         Ok(new.into_iter().map(|new| if new { Outcome::Done } else { Outcome::Skip(DUPLICATE) }).collect())

@@ -19,15 +19,14 @@ use bytes::Bytes;
 use futures::stream;
 use headwater_otel::{Span, TraceContext, begin_trace, names, span::Kind};
 use headwater_rpc::{MAX_MESSAGE_BYTES, RateLimit};
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tracing::warn;
 
 use crate::{
     event::ActivityEvent,
     publish::{Publisher, Unpublished},
     request::{Filter, Wanted},
-    store::{AtMost, Find, Store},
+    store::Store,
 };
 
 const OPENAPI: &str = include_str!("../openapi.json");
@@ -56,19 +55,12 @@ impl Routes {
     }
 }
 
-#[derive(Serialize)]
-struct Refusal {
-    message: &'static str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<&'static str>,
+fn refused(status: StatusCode, message: &str) -> Response {
+    (status, Json(json!({ "message": message }))).into_response()
 }
 
-fn refused(status: StatusCode, message: &'static str) -> Response {
-    (status, Json(Refusal { message, errors: Vec::new() })).into_response()
-}
-
-fn invalid(message: &'static str, errors: Vec<&'static str>) -> Response {
-    (StatusCode::BAD_REQUEST, Json(Refusal { message, errors })).into_response()
+fn invalid(message: &str, errors: &[&str]) -> Response {
+    (StatusCode::BAD_REQUEST, Json(json!({ "message": message, "errors": errors }))).into_response()
 }
 
 async fn generate(State(routes): State<Routes>, headers: HeaderMap, body: Body) -> Response {
@@ -81,7 +73,7 @@ async fn generate(State(routes): State<Routes>, headers: HeaderMap, body: Body) 
     };
     let wanted = match Wanted::read(&body) {
         Ok(wanted) => wanted,
-        Err(errors) => return invalid("Invalid request payload", errors),
+        Err(errors) => return invalid("Invalid request payload", &errors),
     };
     // published even where the client goes away meanwhile: half a request is none
     match routes.publisher.publish(wanted, call).await {
@@ -108,41 +100,35 @@ pub(crate) fn told(error: &Unpublished) {
 async fn processed(State(routes): State<Routes>, Query(query): Query<HashMap<String, String>>) -> Response {
     let filter = match Filter::read(&query) {
         Ok(filter) => filter,
-        Err(errors) => return invalid("Invalid request query", errors),
+        Err(errors) => return invalid("Invalid request query", &errors),
     };
-    let find = Find {
-        user_id: filter.user_id.as_deref(),
-        event_type: filter.event_type,
-        first: 0,
-        at_most: AtMost::Newest(filter.limit.unwrap_or(usize::MAX)),
-    };
-    let events = routes.store.find(&find).into_iter().map(|(_, event)| event);
+    let found = routes.store.find(filter.user_id.as_deref(), filter.event_type, 0);
+    let older = filter.limit.map_or(0, |limit| found.len().saturating_sub(limit));
+    let events = found.into_iter().skip(older).map(|(_, event)| event);
     let body = Body::from_stream(stream::iter(array(events).map(Ok::<_, std::convert::Infallible>)));
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 /// The JSON array of the events, a part at a time.
-fn array(mut events: impl Iterator<Item = Arc<ActivityEvent>>) -> impl Iterator<Item = Bytes> {
-    let mut before = Some(b'[');
+fn array(events: impl Iterator<Item = Arc<ActivityEvent>>) -> impl Iterator<Item = Bytes> {
+    let mut events = events.enumerate().peekable();
+    let mut is_open = true;
+    let mut part = b"[".to_vec();
     std::iter::from_fn(move || {
-        let first = before?;
-        let mut json = Vec::with_capacity(CHUNK);
-        let mut separator = first;
-        while json.len() < CHUNK {
-            let Some(event) = events.next() else {
-                if separator == b'[' {
-                    json.push(b'[');
-                }
-                json.push(b']');
-                before = None;
-                return Some(json.into());
-            };
-            json.push(separator);
-            separator = b',';
-            event.write_json(&mut json);
+        while part.len() < CHUNK
+            && let Some((number, event)) = events.next()
+        {
+            if number > 0 {
+                part.push(b',');
+            }
+            event.write_json(&mut part);
         }
-        before = Some(b',');
-        Some(json.into())
+        if is_open && events.peek().is_none() {
+            is_open = false;
+            part.push(b']');
+        }
+        let part = std::mem::replace(&mut part, Vec::with_capacity(CHUNK));
+        (!part.is_empty()).then(|| part.into())
     })
 }
 
@@ -161,24 +147,20 @@ async fn limited(State(limit): State<Option<RateLimit>>, request: Request, next:
     next.run(request).await
 }
 
-/// What the document of the routes says, for whoever compares.
-pub fn openapi() -> Value {
-    serde_json::from_str(OPENAPI).expect("openapi.json is JSON")
-}
-
 #[cfg(test)]
 mod tests {
     use headwater_proto::{EventId, Millis};
+    use serde_json::Value;
 
     use super::*;
-    use crate::event::{ActivityType, empty};
+    use crate::event::empty;
 
     #[test]
     fn an_array_of_any_length_is_one_array() {
         let events = |count: u64| {
             (0..count).map(|n| {
                 let id = EventId::from_bytes(u128::from(n).to_be_bytes());
-                let (event_type, timestamp) = (ActivityType::ProductView, Millis::from_millis(0));
+                let (event_type, timestamp) = ("PRODUCT_VIEW", Millis::from_millis(0));
                 Arc::new(ActivityEvent { id, user_id: "ada".into(), event_type, timestamp, payload: empty() })
             })
         };

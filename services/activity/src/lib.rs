@@ -23,9 +23,8 @@ use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
-pub use event::{ActivityEvent, ActivityType, Encoding, Payload};
+pub use event::{ActivityEvent, Encoding, Payload, TYPES};
 pub use grpc::Api;
-pub use http::openapi;
 pub use store::Store;
 
 use handler::Handler;

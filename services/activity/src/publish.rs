@@ -39,7 +39,7 @@ impl Publisher {
         let trace = call.map(|call| call.across(event.id.as_bytes()));
         let parent = trace.map(|trace| trace.to_string());
         let mut headers: Vec<(&str, Option<&[u8]>)> = vec![
-            ("eventType", Some(event_type.as_str().as_bytes())),
+            ("eventType", Some(event_type.as_bytes())),
             ("timestamp", Some(at.as_bytes())),
             (headers::CONTENT_TYPE, Some(content_type.as_bytes())),
             (headers::CE_ID, Some(id.as_bytes())),

@@ -8,7 +8,7 @@ use std::{
 use headwater_proto::EventId;
 use headwater_stream::Positions;
 
-use crate::event::{ActivityEvent, ActivityType};
+use crate::event::ActivityEvent;
 
 /// Ids are remembered for so many times the events that are kept.
 const SEEN_PER_EVENT: usize = 10;
@@ -54,40 +54,21 @@ impl Store {
         events.map(|event| kept.add(event)).collect()
     }
 
-    /// The number of each kept event that matches, from `first` on, and the event, in order of consumption. The newest
-    /// `limit` of them, or with `oldest` the first ones.
-    pub(crate) fn find(&self, find: &Find<'_>) -> Vec<(u64, Arc<ActivityEvent>)> {
+    /// Each kept event from the number `first` on that is of this user and this type, in order of consumption.
+    pub(crate) fn find(
+        &self,
+        user_id: Option<&str>,
+        event_type: Option<&str>,
+        first: u64,
+    ) -> Vec<(u64, Arc<ActivityEvent>)> {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
-        let numbered = (kept.forgotten..).zip(&kept.events).skip_while(|(number, _)| *number < find.first);
+        let numbered = (kept.forgotten..).zip(&kept.events).skip_while(|(number, _)| *number < first);
         let matching = numbered.filter(|(_, event)| {
-            find.user_id.is_none_or(|user_id| *event.user_id == *user_id)
-                && find.event_type.is_none_or(|event_type| event.event_type == event_type)
+            user_id.is_none_or(|user_id| *event.user_id == *user_id)
+                && event_type.is_none_or(|event_type| event.event_type == event_type)
         });
-        let found: Vec<_> = match find.at_most {
-            AtMost::First(limit) => matching.take(limit).collect(),
-            AtMost::Newest(limit) => {
-                let all: Vec<_> = matching.collect();
-                all[all.len().saturating_sub(limit)..].to_vec()
-            }
-        };
-        found.into_iter().map(|(number, event)| (number, event.clone())).collect()
+        matching.map(|(number, event)| (number, event.clone())).collect()
     }
-}
-
-/// Which events, and how many of them.
-#[derive(Debug)]
-pub(crate) struct Find<'a> {
-    pub(crate) user_id: Option<&'a str>,
-    pub(crate) event_type: Option<ActivityType>,
-    /// The number of the first event.
-    pub(crate) first: u64,
-    pub(crate) at_most: AtMost,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum AtMost {
-    First(usize),
-    Newest(usize),
 }
 
 impl Kept {
@@ -120,13 +101,11 @@ mod tests {
     fn event(n: u64, user_id: &str) -> Arc<ActivityEvent> {
         let id = EventId::from_bytes(u128::from(n).to_be_bytes());
         let timestamp = Millis::from_millis(0);
-        let event_type = ActivityType::Login;
-        Arc::new(ActivityEvent { id, user_id: user_id.into(), event_type, timestamp, payload: empty() })
+        Arc::new(ActivityEvent { id, user_id: user_id.into(), event_type: "LOGIN", timestamp, payload: empty() })
     }
 
-    fn numbers(store: &Store, user_id: Option<&str>, at_most: AtMost) -> Vec<u64> {
-        let find = Find { user_id, event_type: None, first: 0, at_most };
-        store.find(&find).into_iter().map(|(number, _)| number).collect()
+    fn numbers(store: &Store, user_id: Option<&str>, first: u64) -> Vec<u64> {
+        store.find(user_id, None, first).into_iter().map(|(number, _)| number).collect()
     }
 
     #[test]
@@ -134,10 +113,9 @@ mod tests {
         let store = Store::new(NonZeroUsize::new(3).unwrap());
         assert_eq!(store.add([event(1, "a"), event(2, "b"), event(1, "a")].into_iter()), [true, true, false]);
         assert_eq!(store.add([event(3, "a"), event(4, "b")].into_iter()), [true, true]);
-        assert_eq!(numbers(&store, None, AtMost::Newest(10)), [1, 2, 3]);
-        assert_eq!(numbers(&store, None, AtMost::Newest(2)), [2, 3]);
-        assert_eq!(numbers(&store, None, AtMost::First(2)), [1, 2]);
-        assert_eq!(numbers(&store, Some("b"), AtMost::First(9)), [1, 3]);
+        assert_eq!(numbers(&store, None, 0), [1, 2, 3]);
+        assert_eq!(numbers(&store, None, 2), [2, 3]);
+        assert_eq!(numbers(&store, Some("b"), 0), [1, 3]);
         assert_eq!(store.add([event(1, "a")].into_iter()), [false], "forgotten, but known");
         let later: Vec<bool> = store.add((5..40).map(|n| event(n, "a")));
         assert!(later.iter().all(|new| *new));
