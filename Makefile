@@ -79,7 +79,7 @@ console: ## the console's configuration, by its own tools: Prometheus, its alert
 	@.ci/suite dashboards .ci/dashboards
 	@.ci/suite collector otelcol validate --config=otel/collector/collector.yaml
 
-bench: ## how fast the ingress is on a real Kafka and PostgreSQL that it brings up: ARGS="--json", see bench/run
+bench: ## how fast the ingress is on a real Kafka and PostgreSQL that it brings up, or with ARGS=activity that service beside one in Node: see bench/run
 	cargo build --release --locked --workspace --bins
 	bench/run $(ARGS)
 

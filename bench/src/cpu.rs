@@ -1,4 +1,5 @@
-//! CPU time of processes, from /proc: user and system time of each and of all its children, dead ones included.
+//! CPU time of processes, from /proc: user and system time of each and of all its children, dead ones included, but for
+//! children that are watched themselves.
 use std::{collections::BTreeMap, fs, process, str::FromStr};
 
 use anyhow::Context as _;
@@ -14,8 +15,12 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    pub(crate) fn new(name: &str, pid: u32) -> Self {
+        Self { name: name.to_owned(), pid }
+    }
+
     pub(crate) fn this() -> Self {
-        Self { name: "load".to_owned(), pid: process::id() }
+        Self::new("load", process::id())
     }
 }
 
@@ -34,6 +39,7 @@ pub(crate) type Spent = Vec<(String, BTreeMap<String, u64>)>;
 
 pub(crate) fn of(processes: &[Process]) -> anyhow::Result<Spent> {
     let children = children()?;
+    let watched = |pid| processes.iter().any(|process| process.pid == pid);
     processes
         .iter()
         .map(|process| {
@@ -45,7 +51,7 @@ pub(crate) fn of(processes: &[Process]) -> anyhow::Result<Spent> {
                     anyhow::ensure!(pid != process.pid, "{}: no process {pid}", process.name);
                     continue;
                 };
-                tree.extend(children.get(&pid).into_iter().flatten());
+                tree.extend(children.get(&pid).into_iter().flatten().filter(|child| !watched(**child)));
                 let threads = threads(pid);
                 let running = stat.own.saturating_sub(threads.iter().map(|(_, own)| own).sum());
                 let ended = (pid, stat.of_ended_children);

@@ -10,10 +10,8 @@ use std::{
 use futures::{Future as _, Stream};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::{
-    Span,
-    action::{Action, Actions},
-};
+use super::action::{Action, Actions};
+use crate::Span;
 
 /// Between two looks at what is due, where there is a rate.
 const TURN: Duration = Duration::from_millis(1);

@@ -3,7 +3,8 @@ use std::{collections::BTreeMap, fmt::Write as _, io::Write as _, thread, time::
 
 use serde::Serialize;
 
-use crate::{Answers, Arguments, Mode, cpu::Spent, outbox::Look};
+use super::{Arguments, Mode, outbox::Look};
+use crate::{Answers, cpu::Spent};
 
 /// The relay keeps up where, over the last third of the time, the median age of the oldest row is no more.
 const AGE_LIMIT_SECONDS: f64 = 1.0;
@@ -59,7 +60,7 @@ struct Cost {
 
 impl Report {
     pub(crate) fn new(
-        arguments: &Arguments,
+        (mode, arguments): (Mode, &Arguments),
         answers: &Answers,
         took: Duration,
         spent: Spent,
@@ -80,12 +81,12 @@ impl Report {
         let median = last[last.len() / 2];
         let most = |value: fn(&Look) -> f64| looks.iter().map(value).fold(0.0, f64::max);
         Self {
-            mode: match arguments.mode {
+            mode: match mode {
                 Mode::Streamed => "streamed",
                 Mode::Unary => "unary",
             },
             concurrency: arguments.concurrency,
-            window: if arguments.mode == Mode::Streamed { arguments.window } else { 1 },
+            window: if mode == Mode::Streamed { arguments.window } else { 1 },
             rate: arguments.rate,
             users: arguments.users,
             cores: thread::available_parallelism().map_or(0, usize::from),

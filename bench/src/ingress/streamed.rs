@@ -6,11 +6,11 @@ use http::uri::PathAndQuery;
 use tokio::time::Instant;
 use tonic::{Request, Status, client::Grpc, transport::Channel};
 
-use crate::{
-    Answers, Span,
+use super::{
     action::{Accepted as _, Actions, Wire},
     window::{Sending, Window},
 };
+use crate::{Answers, Span};
 
 const PATH: PathAndQuery = PathAndQuery::from_static("/headwater.v1.UserActions/RecordActions");
 

@@ -6,10 +6,8 @@ use http::uri::PathAndQuery;
 use tokio::time::{Instant, sleep_until};
 use tonic::{Request, Status, client::Grpc, transport::Channel};
 
-use crate::{
-    Answers, Span,
-    action::{Accepted as _, Actions, Wire},
-};
+use super::action::{Accepted as _, Actions, Wire};
+use crate::{Answers, Span};
 
 const PATH: PathAndQuery = PathAndQuery::from_static("/headwater.v1.UserActions/RecordAction");
 
