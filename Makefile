@@ -55,7 +55,7 @@ clients: ## of `make test`: the clients in Python, Go, TypeScript and Java, gene
 test-compose: ## the platform in containers, killed and scaled: stand-in images where there are no others, the program as built here
 	@.ci/suite 'container engine' deploy/images/engine up
 	@trap 'deploy/images/engine down' EXIT; .ci/suite images deploy/images/build; \
-	.ci/suite program cargo build --release --locked; \
+	.ci/suite program cargo build --release --locked --workspace --bin headwater; \
 	.ci/suite 'image of the program' deploy/images/build program "$$CARGO_TARGET_DIR/release/headwater"; \
 	.ci/suite compose cargo test --workspace --release --locked --test compose
 
