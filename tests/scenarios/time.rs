@@ -34,11 +34,13 @@ async fn told(platform: &Running, user_id: &str) -> Value {
         let sessions = ask("Analytics", "ListSessions", &sessions).await?;
         let reports = ask("Fraud", "ListFraudReports", &of_user).await?;
         let trace = ask("Fraud", "GetEventTrace", &of_user).await?;
-        let complete = sessions["sessions"][1]["endReason"] == "END_REASON_LOGOUT"
-            && reports["reports"].as_array().is_some_and(|reports| reports.len() == 2)
-            && trace["events"].as_array().is_some_and(|events| events.len() == 4);
         let profile = ask("Fraud", "GetRiskProfile", &of_user).await?;
         let evaluations = ask("Fraud", "ListRiskEvaluations", &of_user).await?;
+        let complete = sessions["sessions"][1]["endReason"] == "END_REASON_LOGOUT"
+            && profile["score"] == 50
+            && evaluations["evaluations"].as_array().is_some_and(|evaluations| !evaluations.is_empty())
+            && reports["reports"].as_array().is_some_and(|reports| reports.len() == 2)
+            && trace["events"].as_array().is_some_and(|events| events.len() == 4);
         complete.then(|| json!([sessions, reports, trace, profile, evaluations]))
     })
     .await;

@@ -73,8 +73,12 @@ pub async fn a_takeover_comes_back_as_a_forced_reset(platform: &Reached) {
     })
     .await;
     assert_eq!(active, 1);
-    let month = GetMonthlyActiveUsersRequest { month: day.month().to_string() };
-    assert!(analytics.get_monthly_active_users(month).await.unwrap().into_inner().active_users >= 1);
+    eventually("and in her month", async || {
+        let month = GetMonthlyActiveUsersRequest { month: day.month().to_string() };
+        let users = analytics.get_monthly_active_users(month).await.expect("a count").into_inner().active_users;
+        (users >= 1).then_some(())
+    })
+    .await;
     let sessions = eventually("both sessions are there", async || {
         let request = ListSessionsRequest { user_id: ada.clone(), ..Default::default() };
         let sessions = analytics.list_sessions(request).await.ok()?.into_inner().sessions;
