@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use headwater_proto::topics::GROUPS;
+use headwater_proto::topics::{GROUPS, USER_EVENTS};
 use headwater_stream::{KafkaConfig, groups};
 use sqlx::{Connection, PgConnection, Row};
 use tokio::time::Instant;
@@ -22,7 +22,7 @@ pub(crate) async fn recovered(kafka: &KafkaConfig, suffix: &str, database: &str,
     })
     .await?;
     let ends = until("the log can be read", PATIENCE, async || ends(kafka, suffix).await).await?;
-    for group in GROUPS {
+    for group in GROUPS.iter().filter(|group| group.topic == USER_EVENTS) {
         let id = format!("{}{suffix}", group.id);
         until(format_args!("{id} has finished what was in the log"), PATIENCE, async || {
             let lag = groups::lag(kafka, &id, group.topic.name).await.map_err(|error| error.to_string())?;
