@@ -2,9 +2,8 @@
 //! event is skipped; duplicates are processed once; both forms of a record are read.
 use std::process::Command;
 
-use headwater_activity::Encoding;
 use headwater_proto::{
-    EventId, Timestamp,
+    Encoding, EventId, Timestamp,
     topics::{USER_ACTIVITY, USER_ACTIVITY_EVENTS},
     v1,
 };

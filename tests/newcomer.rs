@@ -5,19 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use headwater_cli::settings::ports;
 use headwater_tests::eventually;
 
 /// SPEC.md, 5 and 6: ready in under 5 s, and gone in under 5 s when idle.
 const SOON: Duration = Duration::from_secs(5);
-const PORTS: [&str; 7] = [
-    "INGRESS_GRPC_PORT",
-    "HTTP_PORT",
-    "ANALYTICS_GRPC_PORT",
-    "FRAUD_GRPC_PORT",
-    "ACTIVITY_PORT",
-    "ACTIVITY_GRPC_PORT",
-    "ADMIN_PORT",
-];
 
 struct Up {
     process: Child,
@@ -32,7 +24,7 @@ fn up() -> Up {
     let mut process = Command::new(env!("CARGO_BIN_EXE_headwater-under-test"))
         .arg("up")
         .current_dir(&folder)
-        .envs(PORTS.map(|port| (port, "0")))
+        .envs(ports().map(|port| (port, "0")))
         .stdout(Stdio::piped())
         .spawn()
         .expect("the binary starts");

@@ -1,14 +1,11 @@
 //! `headwater config`: the effective settings as TOML, each with its source.
-use std::io::Write as _;
-
 use crate::{
-    Error,
+    Error, print,
     settings::{Resolved, Source},
 };
 
 pub(crate) fn print(resolved: &[Resolved]) -> Result<(), Error> {
-    let written = std::io::stdout().write_all(render(resolved).as_bytes());
-    written.map_err(|source| Error::Io { what: "cannot print the settings".to_owned(), source })
+    print::print("the settings", render(resolved))
 }
 
 fn render(resolved: &[Resolved]) -> String {

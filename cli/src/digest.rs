@@ -1,11 +1,10 @@
 //! `headwater digest <analytics|fraud>`: one number for what the live collections say.
-use std::io::Write as _;
-
 use crate::{
     Error, Target,
     derived::{Derived, Told},
     documents,
     live::Live,
+    print::print,
     settings::Settings,
 };
 
@@ -15,6 +14,5 @@ pub(crate) async fn run(of: Derived, settings: &Settings) -> Result<(), Error> {
         Some(uri) => of.digest(&documents::open(uri).await?, "").await?,
         None => Live::ask(of, &Target::find(settings)?).await?.digest,
     };
-    let written = write!(std::io::stdout(), "{}", Told(of, &digest));
-    written.map_err(|source| Error::Io { what: "cannot print the digest".to_owned(), source })
+    print("the digest", Told(of, &digest))
 }

@@ -1,6 +1,4 @@
 //! `headwater groups`: who is in each consumer group, what each member owns, and how far behind it is.
-use std::io::Write as _;
-
 use clap::Args;
 use headwater_proto::{Millis, topics::GROUPS};
 use headwater_stream::{
@@ -10,7 +8,9 @@ use headwater_stream::{
 use serde_json::{Value, json};
 
 use crate::{
-    Error, roles,
+    Error,
+    print::print,
+    roles,
     settings::Settings,
     up::{Announced, announced},
 };
@@ -31,8 +31,7 @@ pub(crate) async fn run(options: Options, settings: &Settings) -> Result<(), Err
     }
     let now = SystemClock.now();
     let text = if options.json { format!("{:#}\n", facts(&groups, now)) } else { table(&groups, now) };
-    let written = std::io::stdout().write_all(text.as_bytes());
-    written.map_err(|source| Error::Io { what: "cannot print the groups".to_owned(), source })
+    print("the groups", text)
 }
 
 /// The configured broker, else that of the `up` that runs in this folder.

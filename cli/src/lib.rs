@@ -9,6 +9,7 @@ mod groups;
 mod health;
 mod live;
 mod ports;
+mod print;
 pub mod replay;
 mod roles;
 mod scrape;

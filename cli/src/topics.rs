@@ -1,11 +1,8 @@
 //! `headwater topics apply`: create what is missing, change nothing else.
-use std::io::Write as _;
-
 use clap::Subcommand;
-use headwater_proto::topics::ALL;
 use headwater_stream::{Applied, apply_topics};
 
-use crate::{Error, roles, settings::Settings};
+use crate::{Error, print::print, roles, settings::Settings, up};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -23,7 +20,7 @@ async fn apply(settings: &Settings) -> Result<(), Error> {
     let Some(kafka) = roles::kafka(settings) else {
         return Err(Error::Usage("KAFKA_BROKERS is not set: `headwater topics apply` needs it".to_owned()));
     };
-    let applied = apply_topics(&kafka, ALL).await?;
+    let applied = apply_topics(&kafka, &up::topics(settings)).await?;
     let mut text = String::new();
     for (topic, applied) in applied {
         let became = match applied {
@@ -32,6 +29,5 @@ async fn apply(settings: &Settings) -> Result<(), Error> {
         };
         text.push_str(&format!("{became}  {} ({} partitions)\n", topic.name, topic.partitions));
     }
-    let written = std::io::stdout().write_all(text.as_bytes());
-    written.map_err(|source| Error::Io { what: "cannot print the topics".to_owned(), source })
+    print("the topics", text)
 }

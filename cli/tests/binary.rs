@@ -10,25 +10,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use headwater_cli::settings::ports;
 use serde_json::Value;
 
-const PORTS: [&str; 7] = [
-    "INGRESS_GRPC_PORT",
-    "HTTP_PORT",
-    "ANALYTICS_GRPC_PORT",
-    "FRAUD_GRPC_PORT",
-    "ACTIVITY_PORT",
-    "ACTIVITY_GRPC_PORT",
-    "ADMIN_PORT",
-];
 /// Nobody listens on port 1.
 const NO_BROKER: &str = "127.0.0.1:1";
 const KAFKA: (&str, &str) = ("KAFKA_BROKERS", NO_BROKER);
 
-/// In an empty folder, with this environment and no other.
+/// In an empty folder, with this environment and no other, on free ports where it names none.
 fn headwater(folder: &Path, args: &[&str], environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
-    command.env_clear().current_dir(folder).args(args).envs(environment.iter().copied());
+    command.env_clear().current_dir(folder).args(args);
+    command.envs(ports().map(|port| (port, "0"))).envs(environment.iter().copied());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -53,27 +46,9 @@ fn ended(child: Child) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// Nobody listens on port 1 for stores either; every port of ours is a free one.
-const NO_MONGODB: &[(&str, &str)] = &[
-    ("MONGODB_URI", "mongodb://ada:hunter2@127.0.0.1:1/db"),
-    ("INGRESS_GRPC_PORT", "0"),
-    ("HTTP_PORT", "0"),
-    ("ANALYTICS_GRPC_PORT", "0"),
-    ("FRAUD_GRPC_PORT", "0"),
-    ("ACTIVITY_PORT", "0"),
-    ("ACTIVITY_GRPC_PORT", "0"),
-    ("ADMIN_PORT", "0"),
-];
-const NO_POSTGRES: &[(&str, &str)] = &[
-    ("DATABASE_URL", "postgres://ada:hunter2@127.0.0.1:1/db"),
-    ("INGRESS_GRPC_PORT", "0"),
-    ("HTTP_PORT", "0"),
-    ("ANALYTICS_GRPC_PORT", "0"),
-    ("FRAUD_GRPC_PORT", "0"),
-    ("ACTIVITY_PORT", "0"),
-    ("ACTIVITY_GRPC_PORT", "0"),
-    ("ADMIN_PORT", "0"),
-];
+/// Nobody listens on port 1 for stores either.
+const NO_MONGODB: &[(&str, &str)] = &[("MONGODB_URI", "mongodb://ada:hunter2@127.0.0.1:1/db")];
+const NO_POSTGRES: &[(&str, &str)] = &[("DATABASE_URL", "postgres://ada:hunter2@127.0.0.1:1/db")];
 
 /// arguments, environment -> exit code, a part of the message
 type Ended = (&'static [&'static str], &'static [(&'static str, &'static str)], i32, &'static str);
@@ -97,7 +72,7 @@ fn whose_fault_it_is_shows_in_the_exit_code_and_the_message_says_what_to_do() {
         (&["serve", "ingress"], &[KAFKA], 2, "ingress needs DATABASE_URL"),
         (&["serve", "ingress"], &[KAFKA, ("DATABASE_URL", "mysql://db")], 2, "DATABASE_URL: must be a PostgreSQL URL"),
         (&["serve", "activity"], &[("PORT", "eighty")], 2, "PORT: \"eighty\" must be a port"),
-        (&["serve", "activity"], &[KAFKA, ("PORT", "0"), ("ACTIVITY_GRPC_PORT", "0"), ("ADMIN_PORT", "0")], 3, NO_BROKER),
+        (&["serve", "activity"], &[KAFKA], 3, NO_BROKER),
         (&["serve", "activity", "fraud"], &[("PORT", "eighty")], 2, "activity needs KAFKA_BROKERS"),
         (&["up"], &[("MONGODB_URI", "mysql://db")], 2, "MONGODB_URI: must be a MongoDB URI"),
         (&["up"], NO_MONGODB, 2, "set KAFKA_BROKERS too, or unset MONGODB_URI"),
@@ -147,9 +122,8 @@ fn a_taken_port_is_named_with_the_variable_that_changes_it() {
     let folder = folder("taken-port");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    for variable in PORTS {
-        let ports: Vec<_> = PORTS.map(|name| (name, if name == variable { port.as_str() } else { "0" })).into();
-        let (code, stderr) = ended(headwater(&folder, &["up"], &ports).spawn().unwrap());
+    for variable in ports() {
+        let (code, stderr) = ended(headwater(&folder, &["up"], &[(variable, &port)]).spawn().unwrap());
         assert_eq!(code, Some(2), "{stderr}");
         assert!(stderr.contains(&format!("port {port} on 127.0.0.1 cannot be opened; set {variable}")), "{stderr}");
     }
@@ -159,7 +133,7 @@ fn a_taken_port_is_named_with_the_variable_that_changes_it() {
 #[test]
 fn up_says_where_things_are_and_ends_cleanly_when_asked() {
     let folder = folder("up");
-    let mut child = headwater(&folder, &["up"], &PORTS.map(|name| (name, "0"))).spawn().unwrap();
+    let mut child = headwater(&folder, &["up"], &[]).spawn().unwrap();
     let stdout = BufReader::new(child.stdout.take().unwrap());
     let printed = within("the banner", Duration::from_secs(30), move || {
         let mut lines = Vec::new();

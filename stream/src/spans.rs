@@ -7,7 +7,6 @@ use headwater_otel::{
     Span, StoreWrite, TraceContext, begin_trace, is_recorded, names,
     span::{Kind, Times, now},
 };
-
 use headwater_proto::topics;
 
 use crate::{ConsumerConfig, Outcome, Position, Record, Verdict, headers};

@@ -9,29 +9,16 @@ use std::{
 
 use headwater_cli::{
     Target,
-    settings::{Secret, Settings},
+    settings::{Secret, Settings, ports},
     up::Addresses,
 };
 use headwater_stream::KafkaConfig;
 use headwater_tests::{Reached, native::token};
 use serde_json::Value;
 
-/// Every port that compose.yaml publishes, as deploy/.env calls them.
-const PORTS: [&str; 13] = [
-    "INGRESS_GRPC_PORT",
-    "HTTP_PORT",
-    "ANALYTICS_GRPC_PORT",
-    "FRAUD_GRPC_PORT",
-    "ACTIVITY_PORT",
-    "ACTIVITY_GRPC_PORT",
-    "ADMIN_PORT",
-    "KAFKA_PORT",
-    "POSTGRES_PORT",
-    "MONGO_PORT",
-    "REDIS_PORT",
-    "JAEGER_PORT",
-    "OTLP_GRPC_PORT",
-];
+/// What compose.yaml publishes of the parts, as deploy/.env calls it; of the services it is every port that they have.
+const PORTS_OF_PARTS: [&str; 6] =
+    ["KAFKA_PORT", "POSTGRES_PORT", "MONGO_PORT", "REDIS_PORT", "JAEGER_PORT", "OTLP_GRPC_PORT"];
 /// Inside a container.
 const ADMIN: u16 = 9464;
 const SERVICES: [&str; 5] = ["ingress", "analytics", "notification", "fraud", "app-service"];
@@ -221,6 +208,8 @@ fn text(output: &Output) -> String {
 
 /// Held until all are known, so that no two are the same.
 fn free_ports() -> BTreeMap<&'static str, u16> {
-    let held = PORTS.map(|name| (name, TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port")));
+    let names = ports().chain(PORTS_OF_PARTS);
+    let held: Vec<_> =
+        names.map(|name| (name, TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"))).collect();
     held.iter().map(|(name, port)| (*name, port.local_addr().expect("its address").port())).collect()
 }

@@ -36,7 +36,9 @@ async fn told(platform: &Running, user_id: &str) -> Value {
         let trace = ask("Fraud", "GetEventTrace", &of_user).await?;
         let profile = ask("Fraud", "GetRiskProfile", &of_user).await?;
         let evaluations = ask("Fraud", "ListRiskEvaluations", &of_user).await?;
-        let complete = sessions["sessions"][1]["endReason"] == "END_REASON_LOGOUT"
+        // a document store takes a batch in several commands: each document is waited for
+        let complete = [0, 1].iter().all(|n| sessions["sessions"][n]["events"] == 2)
+            && sessions["sessions"][1]["endReason"] == "END_REASON_LOGOUT"
             && profile["score"] == 50
             && evaluations["evaluations"].as_array().is_some_and(|evaluations| !evaluations.is_empty())
             && reports["reports"].as_array().is_some_and(|reports| reports.len() == 2)

@@ -173,8 +173,8 @@ impl Reached {
 
     /// GET /events/processed of the activity service, with this query.
     pub async fn activity_processed(&self, query: &[(&str, &str)]) -> Vec<Value> {
-        let query: Vec<String> = query.iter().map(|(name, value)| format!("{name}={}", urlencoded(value))).collect();
-        let url = format!("http://{}/events/processed?{}", self.addresses.activity, query.join("&"));
+        let url = format!("http://{}/events/processed", self.addresses.activity);
+        let url = reqwest::Url::parse_with_params(&url, query).expect("a URL");
         self.http.get(url).send().await.expect("an answer").json().await.expect("an array")
     }
 
@@ -195,13 +195,4 @@ impl Reached {
 fn channel(address: std::net::SocketAddr) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
     endpoint.connect_timeout(Duration::from_secs(5)).connect_lazy()
-}
-
-/// Every byte that might mean something in a query.
-fn urlencoded(text: &str) -> String {
-    let byte = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
-        byte => format!("%{byte:02X}"),
-    };
-    text.bytes().map(byte).collect()
 }

@@ -4,7 +4,7 @@ mod comparison;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, io::Write as _, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use clap::Args;
 use headwater_analytics::Timeout;
@@ -22,6 +22,7 @@ use crate::{
     Error, Target,
     derived::{self, Derived, Told},
     documents,
+    print::print,
     settings::Settings,
     signals,
     simulate::{Audience, Progress},
@@ -151,8 +152,7 @@ pub(crate) async fn run(arguments: Arguments, settings: &Settings) -> Result<(),
         }));
     };
     let replayed = replayed?;
-    let written = writeln!(std::io::stdout(), "{replayed}");
-    written.map_err(|source| Error::Io { what: "cannot print the replay".to_owned(), source })?;
+    print("the replay", format_args!("{replayed}\n"))?;
     replayed.comparison.checked()
 }
 
@@ -166,8 +166,7 @@ async fn discard(name: &Name, target: &Target) -> Result<(), Error> {
     if dropped.is_empty() {
         return Err(Error::Failed(format!("--drop: no collection is of a replay {name}")));
     }
-    let written = writeln!(std::io::stdout(), "dropped {}", dropped.join(", "));
-    written.map_err(|source| Error::Io { what: "cannot print what was dropped".to_owned(), source })
+    print("what was dropped", format_args!("dropped {}\n", dropped.join(", ")))
 }
 
 /// With the settings of the platform that `target` is: the session timeout and the fraud rules decide what comes out.

@@ -14,8 +14,8 @@ use std::{
     time::Duration,
 };
 
-use headwater_activity::Encoding;
 use headwater_otel::{Sampler, TelemetryConfig, TracesConfig};
+use headwater_proto::Encoding;
 
 /// A row of the table.
 #[derive(Debug)]
@@ -99,6 +99,11 @@ settings! {
     otel_traces_sampler_arg: f64 = "1", "OTEL_TRACES_SAMPLER_ARG", value::share, open, "share of traces that traceidratio takes, 0 to 1";
     jaeger_url: Option<String> = "", "JAEGER_URL", value::optional(value::http), open, "Jaeger's query service, which `trace` asks";
     log: String = "info", "RUST_LOG", value::log_filter, open, "what is logged, like info,headwater_stream=debug";
+}
+
+/// The variables of the table that are ports.
+pub fn ports() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|setting| setting.variable).filter(|variable| variable.ends_with("_PORT"))
 }
 
 impl Default for Settings {

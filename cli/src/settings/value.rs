@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use headwater_activity::Encoding;
 use headwater_otel::Sampler;
+use headwater_proto::Encoding;
 
 /// Debug shows that it is set, not what it is.
 #[derive(Clone, PartialEq, Eq)]

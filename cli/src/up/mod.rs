@@ -15,6 +15,7 @@ pub use instances::{Change, Instances, Listed};
 pub use platform::Platform;
 
 pub(crate) use announcement::{Announced, announced};
+pub(crate) use services::topics;
 
 use crate::{Error, settings::Settings, signals};
 use announcement::Announcement;

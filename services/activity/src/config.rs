@@ -4,10 +4,11 @@ use std::{
     time::Duration,
 };
 
-use headwater_proto::topics::{Group, Topic, USER_ACTIVITY, USER_ACTIVITY_EVENTS};
+use headwater_proto::{
+    Encoding,
+    topics::{Group, Topic, USER_ACTIVITY, USER_ACTIVITY_EVENTS},
+};
 use headwater_stream::{KafkaConfig, Patience};
-
-use crate::event::Encoding;
 
 #[derive(Debug, Clone)]
 pub struct Config {

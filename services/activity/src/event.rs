@@ -1,7 +1,7 @@
 //! The event of the User Activity Service: what makes one, and its two forms on the topic.
 use std::{borrow::Cow, fmt};
 
-use headwater_proto::{EventId, Millis, v1};
+use headwater_proto::{Encoding, EventId, Millis, v1};
 use headwater_stream::{Poison, Record, headers};
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
@@ -28,14 +28,6 @@ pub struct ActivityEvent {
     pub event_type: &'static str,
     pub timestamp: Millis,
     pub payload: Payload,
-}
-
-/// How records are written. Both are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Encoding {
-    #[default]
-    Json,
-    Protobuf,
 }
 
 /// The document's JSON form.
@@ -88,15 +80,12 @@ impl ActivityEvent {
         }
     }
 
-    /// By its content type, or without one by its first byte. The reason and the message of poison name what is wrong,
-    /// without the record's data.
+    /// The reason and the message of poison name what is wrong, without the record's data.
     pub(crate) fn decode(record: &Record<'_>) -> Result<Self, Poison> {
         let value = record.value.filter(|value| !value.is_empty()).ok_or_else(|| malformed("value", "is missing"))?;
-        let is_json = match headers::content_type(record) {
-            Some(content_type) => content_type.starts_with(headers::JSON.as_bytes()),
-            None => value.trim_ascii_start().starts_with(b"{"),
-        };
-        if is_json {
+        let encoding = Encoding::of(headers::content_type(record), value.trim_ascii_start());
+        let encoding = encoding.map_err(|_| malformed("content-type", "is not known"))?;
+        if encoding == Encoding::Json {
             let written: Written<'_> = serde_json::from_slice(value).map_err(|error| {
                 malformed("value", format_args!("is no event in JSON: {:?} error", error.classify()))
             })?;

@@ -69,7 +69,7 @@ impl Activity for Api {
         let first: u64 = page_token(&request.page_token, &mut violations).unwrap_or(0);
         violations.finish()?;
         let user_id = Some(request.user_id.as_str()).filter(|user_id| !user_id.is_empty());
-        let mut found = self.store.find(user_id, event_type, first);
+        let mut found = self.store.find(user_id, event_type, first, size + 1);
         let next = found.get(size).map_or_else(String::new, |(number, _)| next_page_token(number));
         found.truncate(size);
         let events = found.iter().map(|(_, event)| v1::ActivityEvent::from(&**event)).collect();

@@ -1,15 +1,10 @@
 //! The document's routes: bodies, status codes and texts are its.
-use std::{
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Instant};
 
 use axum::{
     Json, Router,
     body::{Body, to_bytes},
-    extract::{ConnectInfo, DefaultBodyLimit, Query, Request, State},
+    extract::{ConnectInfo, Query, Request, State},
     http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -33,7 +28,6 @@ const OPENAPI: &str = include_str!("../openapi.json");
 /// Bytes of an answer that are made at a time.
 const CHUNK: usize = 64 * 1024;
 
-#[derive(Clone)]
 pub(crate) struct Routes {
     pub(crate) publisher: Publisher,
     pub(crate) store: Store,
@@ -42,16 +36,18 @@ pub(crate) struct Routes {
 
 impl Routes {
     pub(crate) fn router(self) -> Router {
-        let limited = middleware::from_fn_with_state(self.rate_limit.clone(), limited);
+        let generate = match self.rate_limit.clone() {
+            Some(limit) => post(generate).layer(middleware::from_fn_with_state(limit, limited)),
+            None => post(generate),
+        };
         Router::new()
-            .route("/events/generate", post(generate).layer(limited))
+            .route("/events/generate", generate)
             .route("/events/processed", get(processed))
             .route("/health", get(async || Json(json!({ "status": "ok" }))))
             .route("/openapi.json", get(async || ([(header::CONTENT_TYPE, "application/json")], OPENAPI)))
             .fallback(async || refused(StatusCode::NOT_FOUND, "Not found"))
             .method_not_allowed_fallback(async || refused(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"))
-            .layer(DefaultBodyLimit::disable())
-            .with_state(self)
+            .with_state(Arc::new(self))
     }
 }
 
@@ -63,7 +59,7 @@ fn invalid(message: &str, errors: &[&str]) -> Response {
     (StatusCode::BAD_REQUEST, Json(json!({ "message": message, "errors": errors }))).into_response()
 }
 
-async fn generate(State(routes): State<Routes>, headers: HeaderMap, body: Body) -> Response {
+async fn generate(State(routes): State<Arc<Routes>>, headers: HeaderMap, body: Body) -> Response {
     let caller = headers.get(TraceContext::HEADER).and_then(|value| TraceContext::from_header(value.as_bytes()));
     let call = begin_trace(caller);
     let span =
@@ -97,12 +93,12 @@ pub(crate) fn told(error: &Unpublished) {
     warn!(error = error as &(dyn std::error::Error + 'static), "an event was not published");
 }
 
-async fn processed(State(routes): State<Routes>, Query(query): Query<HashMap<String, String>>) -> Response {
+async fn processed(State(routes): State<Arc<Routes>>, Query(query): Query<HashMap<String, String>>) -> Response {
     let filter = match Filter::read(&query) {
         Ok(filter) => filter,
         Err(errors) => return invalid("Invalid request query", &errors),
     };
-    let found = routes.store.find(filter.user_id.as_deref(), filter.event_type, 0);
+    let found = routes.store.find(filter.user_id.as_deref(), filter.event_type, 0, usize::MAX);
     let older = filter.limit.map_or(0, |limit| found.len().saturating_sub(limit));
     let events = found.into_iter().skip(older).map(|(_, event)| event);
     let body = Body::from_stream(stream::iter(array(events).map(Ok::<_, std::convert::Infallible>)));
@@ -132,10 +128,10 @@ fn array(events: impl Iterator<Item = Arc<ActivityEvent>>) -> impl Iterator<Item
     })
 }
 
-async fn limited(State(limit): State<Option<RateLimit>>, request: Request, next: Next) -> Response {
+async fn limited(State(limit): State<RateLimit>, request: Request, next: Next) -> Response {
     let client = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|client| client.0.ip());
-    if let (Some(limit), Some(client)) = (limit, client)
-        && let Err(wait) = limit.admit(client as IpAddr, Instant::now())
+    if let Some(client) = client
+        && let Err(wait) = limit.admit(client, Instant::now())
     {
         let seconds = wait.as_secs_f64().ceil().to_string();
         let mut response = refused(StatusCode::TOO_MANY_REQUESTS, "Too many requests");

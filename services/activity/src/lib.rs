@@ -23,7 +23,7 @@ use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
-pub use event::{ActivityEvent, Encoding, Payload, TYPES};
+pub use event::{ActivityEvent, Payload, TYPES};
 pub use grpc::Api;
 pub use store::Store;
 

@@ -2,13 +2,10 @@
 use std::sync::Arc;
 
 use headwater_otel::{TraceContext, names};
-use headwater_proto::EventId;
+use headwater_proto::{Encoding, EventId};
 use headwater_stream::{Clock, OutboundRecord, Producer, SendError, headers};
 
-use crate::{
-    event::{ActivityEvent, Encoding},
-    request::Wanted,
-};
+use crate::{event::ActivityEvent, request::Wanted};
 
 /// Clones share one producer.
 #[derive(Clone)]

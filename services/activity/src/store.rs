@@ -54,20 +54,23 @@ impl Store {
         events.map(|event| kept.add(event)).collect()
     }
 
-    /// Each kept event from the number `first` on that is of this user and this type, in order of consumption.
+    /// The kept events from the number `first` on that are of this user and this type, in order of consumption.
     pub(crate) fn find(
         &self,
         user_id: Option<&str>,
         event_type: Option<&str>,
         first: u64,
+        at_most: usize,
     ) -> Vec<(u64, Arc<ActivityEvent>)> {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
-        let numbered = (kept.forgotten..).zip(&kept.events).skip_while(|(number, _)| *number < first);
+        let first = first.max(kept.forgotten);
+        let before = usize::try_from(first - kept.forgotten).unwrap_or(usize::MAX);
+        let numbered = (first..).zip(kept.events.iter().skip(before));
         let matching = numbered.filter(|(_, event)| {
             user_id.is_none_or(|user_id| *event.user_id == *user_id)
                 && event_type.is_none_or(|event_type| event.event_type == event_type)
         });
-        matching.map(|(number, event)| (number, event.clone())).collect()
+        matching.take(at_most).map(|(number, event)| (number, event.clone())).collect()
     }
 }
 
@@ -105,7 +108,7 @@ mod tests {
     }
 
     fn numbers(store: &Store, user_id: Option<&str>, first: u64) -> Vec<u64> {
-        store.find(user_id, None, first).into_iter().map(|(number, _)| number).collect()
+        store.find(user_id, None, first, 10).into_iter().map(|(number, _)| number).collect()
     }
 
     #[test]
