@@ -1,16 +1,15 @@
 use std::{
-    io::IsTerminal as _,
     sync::{Mutex, PoisonError},
     thread,
     time::Duration,
 };
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::{EnvFilter, filter::ParseError, fmt};
+use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 use crate::{
     describe::{Kind, METRICS},
-    names,
+    logs, names,
     traces::{self, TracesConfig},
 };
 
@@ -75,25 +74,15 @@ pub fn init(config: &TelemetryConfig) -> Result<Metrics, Error> {
     if let Some(metrics) = &*installed {
         return Ok(metrics.clone());
     }
-    install_logs(config)?;
+    if !logs::install(log_filter(&config.log)?) {
+        return Err(Error::Taken);
+    }
     let metrics = install_metrics()?;
     if let Some(exported) = config.traces.clone() {
         traces::install(exported);
     }
     *installed = Some(metrics.clone());
     Ok(metrics)
-}
-
-fn install_logs(config: &TelemetryConfig) -> Result<(), Error> {
-    let filter = log_filter(&config.log)?;
-    let logs = fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let installed = if std::io::stderr().is_terminal() {
-        tracing::subscriber::set_global_default(logs.compact().finish())
-    } else {
-        let logs = logs.json().flatten_event(true).with_current_span(true).with_span_list(false);
-        tracing::subscriber::set_global_default(logs.finish())
-    };
-    installed.map_err(|_| Error::Taken)
 }
 
 fn install_metrics() -> Result<Metrics, Error> {

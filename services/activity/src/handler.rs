@@ -1,6 +1,7 @@
 //! From the topic into the store.
 use std::sync::Arc;
 
+use headwater_otel::log_together;
 use headwater_stream::{BatchHandler, Decoded, Delivery, Outcome, Poison, Record, Unavailable};
 use tracing::info;
 
@@ -19,10 +20,12 @@ impl BatchHandler for Handler {
     }
 
     async fn apply(&mut self, batch: &[Delivery<Arc<ActivityEvent>>]) -> Result<Vec<Outcome>, Unavailable> {
-        for Delivery { item, .. } in batch {
-            let ActivityEvent { id, user_id, event_type, .. } = &**item;
-            info!(eventId = %id, userId = %user_id, eventType = event_type, "consumed");
-        }
+        log_together(|| {
+            for Delivery { item, .. } in batch {
+                let ActivityEvent { id, user_id, event_type, .. } = &**item;
+                info!(eventId = %id, userId = &**user_id, eventType = event_type, "consumed");
+            }
+        });
         let new = self.0.add(batch.iter().map(|delivery| delivery.item.clone()));
         Ok(new.into_iter().map(|new| if new { Outcome::Done } else { Outcome::Skip(DUPLICATE) }).collect())
     }
