@@ -117,11 +117,11 @@ where
     }
 }
 
-/// A member that is not the first of its object.
-fn member(line: &mut Writer<'_>, name: &str, text: &str) -> fmt::Result {
+/// A text that is not the first member of its object.
+fn member(line: &mut Writer<'_>, name: &str, text: impl fmt::Display) -> fmt::Result {
     named(line, name)?;
     line.write_char('"')?;
-    Escaped(line).write_str(text)?;
+    write!(Escaped(line), "{text}")?;
     line.write_char('"')
 }
 
@@ -149,12 +149,7 @@ impl Fields<'_, '_> {
 
 impl Visit for Fields<'_, '_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.written = self.written.and_then(|()| {
-            named(self.line, field.name())?;
-            self.line.write_char('"')?;
-            write!(Escaped(self.line), "{value:?}")?;
-            self.line.write_char('"')
-        });
+        self.written = self.written.and_then(|()| member(self.line, field.name(), format_args!("{value:?}")));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
