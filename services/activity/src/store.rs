@@ -65,12 +65,12 @@ impl Store {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
         let first = first.max(kept.forgotten);
         let before = usize::try_from(first - kept.forgotten).unwrap_or(usize::MAX);
-        let numbered = (first..).zip(kept.events.iter().skip(before));
-        let matching = numbered.filter(|(_, event)| {
+        let numbered = kept.events.iter().skip(before).zip(first..); // a client may ask for the last number there is
+        let matching = numbered.filter(|(event, _)| {
             user_id.is_none_or(|user_id| *event.user_id == *user_id)
                 && event_type.is_none_or(|event_type| event.event_type == event_type)
         });
-        matching.take(at_most).map(|(number, event)| (number, event.clone())).collect()
+        matching.take(at_most).map(|(event, number)| (number, event.clone())).collect()
     }
 }
 
@@ -119,6 +119,7 @@ mod tests {
         assert_eq!(numbers(&store, None, 0), [1, 2, 3]);
         assert_eq!(numbers(&store, None, 2), [2, 3]);
         assert_eq!(numbers(&store, Some("b"), 0), [1, 3]);
+        assert_eq!(numbers(&store, None, u64::MAX), [0; 0]);
         assert_eq!(store.add([event(1, "a")].into_iter()), [false], "forgotten, but known");
         let later: Vec<bool> = store.add((5..40).map(|n| event(n, "a")));
         assert!(later.iter().all(|new| *new));
