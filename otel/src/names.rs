@@ -27,6 +27,12 @@ pub const RPC_SYSTEM: &str = "rpc.system.name";
 pub const RPC_METHOD: &str = "rpc.method";
 /// Connect's word for the code: ok, invalid_argument, ...
 pub const RPC_STATUS: &str = "rpc.response.status_code";
+/// Attribute: of a request that is no RPC.
+pub const HTTP_METHOD: &str = "http.request.method";
+/// Attribute: the route that answered, like /events/generate.
+pub const HTTP_ROUTE: &str = "http.route";
+/// Attribute: a number.
+pub const HTTP_STATUS: &str = "http.response.status_code";
 
 // the consumer, beside the outcomes above
 

@@ -1,7 +1,7 @@
 //! What can go wrong between this process and the broker.
 use rdkafka::{error::KafkaError, types::RDKafkaErrorCode};
 
-/// Errors of a client as a whole; a single record's is [`SendError`](crate::SendError).
+/// Errors of a client as a whole; those of a single record are [`SendError`]s.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("could not make a kafka {client}")]
@@ -34,6 +34,8 @@ pub enum Error {
     Partitions { topic: String, expected: i32, found: i32 },
     #[error("the producer is closed")]
     Closed,
+    #[error("a record is not known to be in the log")]
+    Send(#[from] SendError),
     #[error("a record failed and nothing may overtake it; purge the producer, then send again from that record on")]
     Broken,
     #[error("{unsent} records were not delivered before the deadline of closing the producer")]

@@ -131,6 +131,12 @@ impl Producer {
         Ok(call.end())
     }
 
+    /// Enqueues one record and returns where it is once the log has it. Dropped before, it may be in the log.
+    pub async fn send(&self, record: OutboundRecord<'_>) -> Result<Position, Error> {
+        let reports = self.enqueue([record]).await?.await;
+        Ok(reports.into_iter().next().unwrap_or(Err(SendError::Purged))?)
+    }
+
     /// Enqueues all or, where that would mean waiting, nothing.
     pub fn try_enqueue(&self, records: &[OutboundRecord<'_>]) -> Result<Result<Reports, Full>, Error> {
         let Ok(_order) = self.inner.order.try_lock() else { return Ok(Err(Full)) };

@@ -7,8 +7,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     event::{known_type, payload_of},
-    http::told,
-    publish::Publisher,
+    publish::{Publisher, UNPUBLISHED},
     request::{EVENT_TYPE, USER_ID, Wanted},
     store::Store,
 };
@@ -48,10 +47,8 @@ impl Activity for Api {
         let user_id = Some(user_id).filter(|user_id| !user_id.trim().is_empty());
         let wanted = Wanted::of(user_id, known_type(&event_type), payload_of(payload).ok());
         let wanted = wanted.map_err(|problems| refused(&problems))?;
-        let event_id = self.publisher.publish(wanted, Some(call)).await.map_err(|error| {
-            told(&error);
-            refuse_for_now(Reason::StoreUnavailable, "Failed to publish event", RETRY_AFTER)
-        })?;
+        let published = self.publisher.publish(wanted, Some(call)).await;
+        let event_id = published.map_err(|_told| refuse_for_now(Reason::StoreUnavailable, UNPUBLISHED, RETRY_AFTER))?;
         Ok(Response::new(v1::GenerateEventResponse { event_id: event_id.to_string() }))
     }
 

@@ -9,17 +9,16 @@ mod publish;
 mod request;
 mod store;
 
-use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc};
 
-use axum::serve::ListenerExt as _;
+use axum::Router;
 use headwater_otel::Component;
 use headwater_proto::{
     topics::Group,
     v1::activity_server::{Activity, ActivityServer},
 };
 use headwater_rpc::{MAX_MESSAGE_BYTES, RateLimit, Services};
-use headwater_stream::{Clock, ConsumerConfig, KafkaConfig, Producer, run_batches};
-use tokio::{net::TcpListener, time::timeout};
+use headwater_stream::{Clock, ConsumerConfig, Error, KafkaConfig, Producer, run_batches};
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
@@ -34,24 +33,13 @@ use publish::Publisher;
 mod tests;
 
 const ROLE: &str = "activity";
-/// How long requests in work may take at shutdown.
-const DRAIN: Duration = Duration::from_secs(20);
-
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("the activity service's client of Kafka ended")]
-    Stream(#[from] headwater_stream::Error),
-    #[error("the activity service's port failed")]
-    Port(#[from] io::Error),
-}
 
 /// What the instances of a process share. Cheap to clone.
 #[derive(Clone)]
 pub struct Service {
     group: Group,
     kafka: KafkaConfig,
-    publisher: Publisher,
-    store: Store,
+    api: Api,
     rate_limit: Option<RateLimit>,
 }
 
@@ -62,7 +50,7 @@ impl Service {
         let producer = Producer::open(&kafka, config.patience())?;
         let publisher = Publisher { producer, topic: group.topic.name, encoding: config.encoding, clock };
         let store = Store::new(NonZeroUsize::from(config.store_limit));
-        Ok(Self { group, kafka, publisher, store, rate_limit: config.rate_limit.map(RateLimit::new) })
+        Ok(Self { group, kafka, api: Api { publisher, store }, rate_limit: config.rate_limit.map(RateLimit::new) })
     }
 
     /// What it reads, by the names that were set.
@@ -71,7 +59,7 @@ impl Service {
     }
 
     pub fn api(&self) -> Api {
-        Api { publisher: self.publisher.clone(), store: self.store.clone() }
+        self.api.clone()
     }
 
     /// A member of the group until `shutdown`: the store's position is where it begins. The group, the role, the position
@@ -82,26 +70,15 @@ impl Service {
         readiness: Component,
         shutdown: CancellationToken,
     ) -> Result<(), Error> {
-        let positions = Some(self.store.positions());
+        let Api { publisher, store } = self.api;
+        let positions = Some(store.positions());
         let consumer = ConsumerConfig { kafka: self.kafka, group: self.group, role: ROLE, positions, ..consumer };
-        Ok(run_batches(consumer, Handler(self.store), self.publisher.producer, readiness, shutdown).await?)
+        run_batches(consumer, Handler(store), publisher.producer, readiness, shutdown).await
     }
 
-    /// The document's routes until `shutdown`, then until what is in work is answered.
-    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
-        let Self { publisher, store, rate_limit, .. } = self;
-        let routes = http::Routes { publisher, store, rate_limit }.router();
-        let listener = listener.tap_io(|connection| {
-            let _ = connection.set_nodelay(true); // a slower connection is one all the same
-        });
-        let served = axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>());
-        let mut served =
-            std::pin::pin!(served.with_graceful_shutdown(shutdown.clone().cancelled_owned()).into_future());
-        tokio::select! {
-            ended = &mut served => ended?,
-            () = shutdown.cancelled() => timeout(DRAIN, served).await.unwrap_or(Ok(()))?,
-        }
-        Ok(())
+    /// The document's routes.
+    pub fn routes(self) -> Router {
+        http::routes(self.api, self.rate_limit)
     }
 }
 

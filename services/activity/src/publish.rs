@@ -1,11 +1,15 @@
 //! From a request onto the topic.
 use std::sync::Arc;
 
-use headwater_otel::{TraceContext, names};
+use headwater_otel::{TraceContext, message_of, names};
 use headwater_proto::{Encoding, EventId};
-use headwater_stream::{Clock, OutboundRecord, Producer, SendError, headers};
+use headwater_stream::{Clock, Error, OutboundRecord, Producer, headers};
+use tracing::warn;
 
 use crate::{event::ActivityEvent, request::Wanted};
+
+/// What clients are told.
+pub(crate) const UNPUBLISHED: &str = "Failed to publish event";
 
 /// Clones share one producer.
 #[derive(Clone)]
@@ -16,24 +20,19 @@ pub(crate) struct Publisher {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// The event is not in the log, or nobody knows whether it is.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Unpublished {
-    #[error(transparent)]
-    Producer(#[from] headwater_stream::Error),
-    #[error(transparent)]
-    Record(#[from] SendError),
-}
-
 impl Publisher {
-    /// Returns when the log has it. `call` is the span of the request.
-    pub(crate) async fn publish(&self, wanted: Wanted, call: Option<TraceContext>) -> Result<EventId, Unpublished> {
+    /// Returns when the log has it; an error, which the operator is told here, means that it has not or that nobody knows.
+    /// `call` is the span of the request.
+    pub(crate) async fn publish(&self, wanted: Wanted, call: Option<TraceContext>) -> Result<EventId, Error> {
         let timestamp = self.clock.now();
         let Wanted { user_id, event_type, payload } = wanted;
         let event = ActivityEvent { id: EventId::new(timestamp), user_id, event_type, timestamp, payload };
         let (content_type, value) = event.encode(self.encoding);
         let (id, at) = (event.id.to_string(), timestamp.to_string());
-        let trace = call.map(|call| call.across(event.id.as_bytes()));
+        let trace = call.map(|call| {
+            message_of(call, event.id);
+            call.across(event.id.as_bytes())
+        });
         let parent = trace.map(|trace| trace.to_string());
         let mut headers: Vec<(&str, Option<&[u8]>)> = vec![
             ("eventType", Some(event_type.as_bytes())),
@@ -51,9 +50,10 @@ impl Publisher {
             timestamp: Some(timestamp.as_millis()),
             partition: None,
         };
-        for report in self.producer.enqueue([record]).await?.await {
-            report?;
-        }
+        let sent = self.producer.send(record).await;
+        sent.inspect_err(|error| {
+            warn!(error = error as &(dyn std::error::Error + 'static), "an event was not published")
+        })?;
         if let Some(span) = span {
             span.end();
         }

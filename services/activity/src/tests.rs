@@ -1,12 +1,14 @@
 //! The routes over an embedded broker.
+use std::time::Duration;
+
 use axum::{
-    Router,
     body::Body,
     http::{Request, StatusCode},
 };
 use headwater_proto::Encoding;
 use headwater_stream::{EmbeddedKafka, SystemClock, testing::embedded};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use tower::ServiceExt as _;
 
 use super::*;
@@ -28,8 +30,8 @@ fn config() -> Config {
 
 fn router(config: &Config) -> (EmbeddedKafka, Router) {
     let (broker, kafka) = embedded();
-    let Service { publisher, store, rate_limit, .. } = Service::open(config, &kafka, Arc::new(SystemClock)).unwrap();
-    (broker, crate::http::Routes { publisher, store, rate_limit }.router())
+    let service = Service::open(config, &kafka, Arc::new(SystemClock)).unwrap();
+    (broker, service.routes())
 }
 
 async fn generate(router: &Router) -> (StatusCode, Value) {

@@ -32,6 +32,7 @@ use crate::{
     json::{self, Handler},
     rate::RateLimit,
     refuse_for_now,
+    trace::trace_in,
 };
 
 /// When to come back after load shedding: a request takes a few milliseconds, so room is there soon.
@@ -83,8 +84,8 @@ where
                 Box::pin(self.grpc.call(request.map(|body| until(self.door.shutdown.clone(), body))))
             }
             (Spoken::Grpc, path) => {
-                let span = CallSpan::begin(&mut request);
-                let (path, trace, client) = (path.map(|(path, _)| path), trace(&request), client(&request));
+                let span = CallSpan::of_rpc(&mut request);
+                let (path, trace, client) = (path.map(|(path, _)| path), trace_in(request.headers()), client(&request));
                 Box::pin(self.door.clone().grpc(path, trace, client, span, self.grpc.call(request)).map(Ok))
             }
             (Spoken::Json, Some((path, handler))) => Box::pin(self.door.clone().json(path, handler, request).map(Ok)),
@@ -112,7 +113,7 @@ impl Door {
         };
         measure("grpc", path, code, started);
         if let Some(span) = span {
-            span.end("grpc", code);
+            span.end_rpc("grpc", code);
         }
         response
     }
@@ -124,10 +125,10 @@ impl Door {
         mut request: http::Request<Body>,
     ) -> http::Response<Body> {
         let started = Instant::now();
-        let span = CallSpan::begin(&mut request);
+        let span = CallSpan::of_rpc(&mut request);
         let answer = match json::time_allowed(request.headers(), self.longest) {
             Ok(allowed) => {
-                let call = call(Some(path), trace(&request));
+                let call = call(Some(path), trace_in(request.headers()));
                 self.admit(client(&request), allowed, handler(request)).instrument(call).await
             }
             Err(refused) => Err(refused),
@@ -135,7 +136,7 @@ impl Door {
         let code = answer.as_ref().map_or_else(json::Refused::code, |_| Code::Ok);
         measure("connectrpc", Some(path), code, started);
         if let Some(span) = span {
-            span.end("connectrpc", code);
+            span.end_rpc("connectrpc", code);
         }
         answer.unwrap_or_else(json::Refused::into_response)
     }
@@ -189,10 +190,6 @@ fn spoken<B>(request: &http::Request<B>) -> Spoken {
 
 fn client<B>(request: &http::Request<B>) -> Option<IpAddr> {
     Some(request.extensions().get::<TcpConnectInfo>()?.remote_addr()?.ip())
-}
-
-fn trace<B>(request: &http::Request<B>) -> Option<TraceContext> {
-    TraceContext::from_header(request.headers().get(TraceContext::HEADER)?.as_bytes())
 }
 
 /// The span of a call; streaming RPCs are not in the table and go without a name.

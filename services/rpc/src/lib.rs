@@ -12,6 +12,7 @@ mod json;
 mod page;
 mod rate;
 mod refusal;
+mod routes;
 mod server;
 mod services;
 mod trace;
@@ -21,9 +22,10 @@ pub use error::Error;
 pub use page::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, next_page_token, page_size, page_token};
 pub use rate::RateLimit;
 pub use refusal::{DOMAIN, Reason, refuse, refuse_for_now};
+pub use routes::{limited, serve_routes, traced};
 pub use server::{ServerConfig, serve};
 pub use services::Services;
-pub use trace::trace_of;
+pub use trace::{trace_in, trace_of};
 pub use violations::Violations;
 
 /// The largest request and the largest answer, in bytes, in either protocol. Whoever builds a tonic server sets it:

@@ -1,11 +1,15 @@
 use headwater_otel::TraceContext;
+use http::HeaderMap;
 use tonic::metadata::MetadataMap;
+
+/// The context in `traceparent`: behind the door that of the request's own span, where it has one, else its caller's.
+pub fn trace_in(headers: &HeaderMap) -> Option<TraceContext> {
+    TraceContext::from_header(headers.get(TraceContext::HEADER)?.as_bytes())
+}
 
 /// The trace this request belongs to: the caller's `traceparent` and `tracestate`, else a new root.
 pub fn trace_of(metadata: &MetadataMap) -> (TraceContext, Option<String>) {
-    let Some(caller) = metadata.get(TraceContext::HEADER).and_then(|v| TraceContext::from_header(v.as_bytes())) else {
-        return (TraceContext::root(), None);
-    };
+    let Some(caller) = trace_in(metadata.as_ref()) else { return (TraceContext::root(), None) };
     let state = metadata.get(TraceContext::STATE_HEADER).and_then(|v| v.to_str().ok());
     (caller, state.filter(|s| !s.is_empty() && s.len() <= TraceContext::STATE_MAX_BYTES).map(str::to_owned))
 }

@@ -1,6 +1,7 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use headwater_activity::{Config, Service, mount};
+use headwater_rpc::serve_routes;
 use headwater_stream::SystemClock;
 
 use super::{Surroundings, together};
@@ -10,6 +11,9 @@ use crate::{
     settings::{RateLimit, Settings},
     up::instances::{Birth, Life},
 };
+
+/// How long requests in work may take at shutdown.
+const DRAIN: Duration = Duration::from_secs(20);
 
 #[derive(Clone)]
 pub(crate) struct Activity(Service);
@@ -34,17 +38,18 @@ impl Activity {
                 let serve_grpc = around.serve(Role::Activity, &grpc, services, stop.clone());
                 let serve_http = async {
                     let listener = http.listen().await?;
-                    service.clone().serve(listener, stop.clone()).await.map_err(failed)
+                    let served = serve_routes(listener, service.clone().routes(), DRAIN, stop.clone()).await;
+                    served.map_err(failed)
                 };
-                let consume =
-                    async { service.clone().consume(consumer, component, stop.clone()).await.map_err(failed) };
+                let consume = service.clone().consume(consumer, component, stop.clone());
+                let consume = async { consume.await.map_err(failed) };
                 together(&stop, [Box::pin(serve_grpc), Box::pin(serve_http), Box::pin(consume)]).await
             })
         })
     }
 }
 
-fn failed(error: headwater_activity::Error) -> Error {
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::service("activity", error)
 }
 
