@@ -2,7 +2,7 @@
 use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 use uuid::Uuid;
 
-use crate::Millis;
+use crate::{Millis, Text};
 
 /// The identity of an event, everywhere: never topic, partition and offset.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +27,13 @@ impl EventId {
         Self(Uuid::new_v5(&self.0, name.as_bytes()))
     }
 
+    /// Hyphenated, in lower case.
+    pub fn text(self) -> Text<36> {
+        let mut text = [0; 36];
+        self.0.hyphenated().encode_lower(&mut text);
+        Text(text)
+    }
+
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
@@ -47,7 +54,7 @@ impl FromStr for EventId {
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.hyphenated().fmt(f)
+        f.write_str(&self.text())
     }
 }
 

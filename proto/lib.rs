@@ -4,11 +4,13 @@ mod event;
 #[cfg(test)]
 mod golden;
 mod identity;
+mod text;
 mod timestamp;
 pub mod topics;
 
 pub use event::{DecodeError, Decoded, Detail, Encoding, Event, EventType, MAX_CLOCK_AHEAD, SCHEMA_VERSION, limit};
 pub use identity::{EventId, InvalidEventId, InvalidUserId, UserId};
+pub use text::Text;
 pub use timestamp::{Day, InvalidTimestamp, Millis, Month, Timestamp};
 
 /// Generated from `proto/headwater/v1`: messages, clients, servers and the proto3 JSON form.

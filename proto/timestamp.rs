@@ -1,4 +1,5 @@
 //! Time as the platform keeps it: milliseconds since the Unix epoch, UTC; days and months of the same calendar.
+use crate::Text;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{fmt, str::FromStr};
 use time::{Date, OffsetDateTime, format_description::well_known::Rfc3339};
@@ -64,6 +65,29 @@ impl Millis {
     pub fn month(self) -> Month {
         self.day().month()
     }
+
+    /// As [`Millis::fmt`] shows it: UTC, three decimals and `Z`.
+    pub fn text(self) -> Text<24> {
+        let of_day = self.0.rem_euclid(DAY_MILLIS) as u32;
+        let (year, month, day) = self.day().civil();
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        digits(&mut text[..4], year as u32);
+        digits(&mut text[5..7], month.into());
+        digits(&mut text[8..10], day.into());
+        digits(&mut text[11..13], of_day / 3_600_000);
+        digits(&mut text[14..16], of_day / 60_000 % 60);
+        digits(&mut text[17..19], of_day / 1_000 % 60);
+        digits(&mut text[20..23], of_day % 1_000);
+        Text(text)
+    }
+}
+
+/// The last decimal digits of the number, as many as there is room for.
+fn digits(text: &mut [u8], mut number: u32) {
+    for place in text.iter_mut().rev() {
+        *place = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
 }
 
 impl TryFrom<Timestamp> for Millis {
@@ -90,10 +114,7 @@ impl From<Millis> for Timestamp {
 
 impl fmt::Display for Millis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let of_day = self.0.rem_euclid(DAY_MILLIS);
-        let (hour, minute) = (of_day / 3_600_000, of_day / 60_000 % 60);
-        let (second, milli) = (of_day / 1_000 % 60, of_day % 1_000);
-        write!(f, "{}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z", self.day())
+        f.write_str(&self.text())
     }
 }
 
