@@ -17,7 +17,7 @@ use rdkafka::{
     config::{FromClientConfigAndContext as _, RDKafkaLogLevel},
     error::KafkaError,
     message::{DeliveryResult, Header, OwnedHeaders},
-    producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
+    producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext},
     types::RDKafkaErrorCode,
 };
 use tokio::sync::Semaphore;
@@ -30,6 +30,7 @@ use crate::{
     kafka::GAPLESS,
     outage::{Outage, is_connected},
     reach::is_reachable,
+    reporting::Reporting,
     watchdog::{Remedy, Snapshot, Watchdog},
 };
 
@@ -97,7 +98,7 @@ impl Vigil {
 
 pub(crate) struct Connection {
     /// `None` only while it is being dropped.
-    client: Option<ThreadedProducer<Deliveries>>,
+    client: Option<Reporting<Deliveries>>,
 }
 
 impl Connection {
@@ -120,13 +121,14 @@ impl Connection {
             sent: counter!(names::PRODUCER_SENT),
             queued: gauge!(names::PRODUCER_QUEUED),
         };
-        let client = ThreadedProducer::from_config_and_context(config, context)
+        let client = BaseProducer::from_config_and_context(config, context)
             .map_err(|source| Error::Client { client: "producer", source })?;
+        let client = Reporting::start(client).map_err(|source| Error::Thread { of: "producer", source })?;
         client.context().bootstrap.serves(client.client());
         Ok(Arc::new(Self { client: Some(client) }))
     }
 
-    fn client(&self) -> &ThreadedProducer<Deliveries> {
+    fn client(&self) -> &Reporting<Deliveries> {
         self.client.as_ref().expect("only drop takes the client")
     }
 
@@ -134,7 +136,7 @@ impl Connection {
     pub(crate) fn flush(&self, timeout: Duration) {
         let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
         // SAFETY: the client is alive as long as `self`, and librdkafka's functions may be called from any thread.
-        // Reports are served by the client's polling thread meanwhile, as the function asks. (rdkafka's own flush
+        // Reports are served by the client's thread meanwhile, as the function asks. (rdkafka's own flush
         // calls it with a timeout of 0, which ends the flushing before a lingering batch is sent.)
         unsafe { rdkafka::bindings::rd_kafka_flush(self.client().client().native_ptr(), millis) };
     }
@@ -197,7 +199,7 @@ impl Connection {
         self.batches().unreported()
     }
 
-    /// Drops the client on this thread, which waits for its polling thread and its sockets; left to whoever else
+    /// Drops the client on this thread, which waits for its thread and its sockets; left to whoever else
     /// still holds it.
     pub(crate) fn end(self: Arc<Self>) {
         if let Some(mut last) = Arc::into_inner(self) {
@@ -217,7 +219,7 @@ impl Drop for Connection {
     }
 }
 
-/// What librdkafka tells about the client, on the client's polling thread.
+/// What librdkafka tells about the client, on the client's thread.
 pub(crate) struct Deliveries {
     batches: Mutex<Batches>,
     bootstrap: Bootstrap,

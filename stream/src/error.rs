@@ -54,8 +54,13 @@ pub enum Error {
         "the batch handler gave {found} outcomes for {expected} records; it must give one for each, in their order"
     )]
     Outcomes { expected: usize, found: usize },
-    #[error("could not start the consumer's thread")]
-    Thread(#[source] std::io::Error),
+    #[error("could not start the {of}'s thread")]
+    Thread {
+        /// "producer", "consumer".
+        of: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("could not ask the kafka broker about group {group}")]
     Group {
         group: String,

@@ -26,6 +26,7 @@ pub mod reader;
 mod rebalance;
 mod record;
 pub mod replay;
+mod reporting;
 mod retry;
 mod spans;
 #[cfg(any(test, feature = "testing"))]

@@ -74,6 +74,9 @@ pub(super) fn end<W: Work>(client: BaseConsumer<Context<W>>) -> Result<Receiver<
         drop(client);
         let _ = ended.send(()); // whoever waited may have given up
     };
-    thread::Builder::new().name("consumer drop".to_owned()).spawn(dropping).map_err(Error::Thread)?;
+    thread::Builder::new()
+        .name("consumer drop".to_owned())
+        .spawn(dropping)
+        .map_err(|source| Error::Thread { of: "consumer", source })?;
     Ok(gone)
 }

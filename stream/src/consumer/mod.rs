@@ -110,6 +110,6 @@ async fn run<W: Work>(
             let result = catch_unwind(AssertUnwindSafe(consume));
             let _ = ended.send(result.unwrap_or(Err(Error::Panicked { what: "consumer thread" })));
         })
-        .map_err(Error::Thread)?;
+        .map_err(|source| Error::Thread { of: "consumer", source })?;
     end.await.unwrap_or(Err(Error::Panicked { what: "consumer thread" }))
 }
