@@ -37,7 +37,13 @@ pub enum Headers<'a> {
 impl<'a> Headers<'a> {
     /// The first header of that name that has a value.
     pub fn get(&self, name: &str) -> Option<&'a [u8]> {
-        self.iter().find_map(|(key, value)| if key == name { value } else { None })
+        match *self {
+            Self::Borrowed(headers) => headers.into_iter().flat_map(all).find_map(|(key, value)| {
+                let is_it = key.to_bytes() == name.as_bytes();
+                value.filter(|_| is_it)
+            }),
+            Self::Slice(slice) => slice.iter().find_map(|&(key, value)| (key == name).then_some(value)),
+        }
     }
 
     /// A name that is not UTF-8 reads as U+FFFD.
@@ -46,14 +52,19 @@ impl<'a> Headers<'a> {
             Self::Borrowed(headers) => (headers, &[][..]),
             Self::Slice(slice) => (None, slice),
         };
-        let borrowed = borrowed.into_iter().flat_map(|headers| (0..).map_while(move |index| header(headers, index)));
+        let borrowed = borrowed.into_iter().flat_map(all);
+        let borrowed = borrowed.map(|(key, value)| (key.to_str().unwrap_or("\u{fffd}"), value));
         borrowed.chain(slice.iter().map(|&(key, value)| (key, Some(value))))
     }
 }
 
+fn all(headers: &BorrowedHeaders) -> impl Iterator<Item = (&CStr, Option<&[u8]>)> {
+    (0..).map_while(|index| header(headers, index))
+}
+
 /// The header at that place. Not `BorrowedHeaders::get`: that one panics at a name that is not UTF-8, and one such
 /// record would stop every consumer of its partition for good.
-fn header(headers: &BorrowedHeaders, index: usize) -> Option<(&str, Option<&[u8]>)> {
+fn header(headers: &BorrowedHeaders, index: usize) -> Option<(&CStr, Option<&[u8]>)> {
     let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
     // SAFETY: a BorrowedHeaders is a view of librdkafka's header list, made by casting the pointer to it. Reading a
     // list changes nothing in it; its names end with NUL; name and value live as long as the list, so as `headers`.
@@ -63,8 +74,7 @@ fn header(headers: &BorrowedHeaders, index: usize) -> Option<(&str, Option<&[u8]
         if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
             return None; // past the last one
         }
-        let name = CStr::from_ptr(name).to_str().unwrap_or("\u{fffd}");
-        Some((name, (!value.is_null()).then(|| slice::from_raw_parts(value.cast(), size))))
+        Some((CStr::from_ptr(name), (!value.is_null()).then(|| slice::from_raw_parts(value.cast(), size))))
     }
 }
 

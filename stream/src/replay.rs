@@ -21,7 +21,7 @@ use tokio::{sync::mpsc, time::sleep, try_join};
 use tracing::warn;
 
 use crate::{
-    BatchHandler, Decoded, Delivery, Error, KafkaConfig, Outcome, Record, RetryPolicy,
+    BatchHandler, Decoded, Delivery, Error, KafkaConfig, Outcome, Record, RetryPolicy, headers,
     reader::{Reader, TIMEOUT, off_the_runtime},
     spans::{Spans, Traced},
 };
@@ -186,7 +186,7 @@ impl<T> Step<T> {
         self.read += 1;
         match H::decode(record) {
             Ok(Decoded::Item(item)) => {
-                let traced = Traced::anew(record);
+                let traced = Traced::anew(record, headers::trace_context(record));
                 let trace = traced.as_ref().map(Traced::context);
                 let (position, timestamp) = (record.position, record.timestamp);
                 self.items.push(Delivery { position, trace, timestamp, attempt: 1, item });

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use headwater_otel::{
     Span, StoreWrite, TraceContext, begin_trace, is_recorded, names,
     span::{Kind, Times, now},
+    traces_are_on,
 };
 use headwater_proto::topics;
 
@@ -48,16 +49,17 @@ pub(crate) struct Traced {
 }
 
 impl Traced {
-    pub(crate) fn of(record: &Record<'_>) -> Option<Self> {
-        let sent = headers::trace_context(record).filter(|context| is_recorded(*context))?;
+    /// `trace` is the record's own.
+    pub(crate) fn of(record: &Record<'_>, trace: Option<TraceContext>) -> Option<Self> {
+        let sent = trace.filter(|context| is_recorded(*context))?;
         let id = record.headers.get(headers::CE_ID).map(|id| String::from_utf8_lossy(id).into_owned());
         let message_id = id.unwrap_or_default();
         Some(Self { position: record.position, sent, goes_on: true, process: sent.child(), message_id })
     }
 
     /// The same for a record that is read once more: a trace of its own, recorded because the first one is.
-    pub(crate) fn anew(record: &Record<'_>) -> Option<Self> {
-        Some(Self { goes_on: false, process: new_trace(), ..Self::of(record)? })
+    pub(crate) fn anew(record: &Record<'_>, trace: Option<TraceContext>) -> Option<Self> {
+        Some(Self { goes_on: false, process: new_trace(), ..Self::of(record, trace)? })
     }
 
     pub(crate) fn partition(&self) -> i32 {
@@ -102,7 +104,11 @@ impl Spans {
 
     /// A record that has no work for this consumer.
     pub(crate) fn passed_over(&self, record: &Record<'_>, reason: &'static str) {
-        let traced = if self.again { Traced::anew(record) } else { Traced::of(record) };
+        if !traces_are_on() {
+            return;
+        }
+        let trace = headers::trace_context(record);
+        let traced = if self.again { Traced::anew(record, trace) } else { Traced::of(record, trace) };
         let Some(traced) = traced else { return };
         let (start, end) = (now(), now());
         if let Some(span) = self.process(&traced) {

@@ -93,7 +93,7 @@ impl<H: BatchHandler> Work for Batches<H> {
 
     fn accept(&mut self, mut delivery: Delivery<H::Item>, record: &Record<'_>, now: Instant) {
         self.since.get_or_insert(now);
-        if let Some(traced) = Traced::of(record) {
+        if let Some(traced) = Traced::of(record, delivery.trace) {
             delivery.trace = Some(traced.context());
             self.traced.push(traced);
         }
@@ -126,8 +126,9 @@ impl<H: BatchHandler> Work for Batches<H> {
                 if batch.len() != outcomes.len() {
                     return Err(Error::Outcomes { expected: batch.len(), found: outcomes.len() });
                 }
+                let now = books.now();
                 for (delivery, outcome) in batch.drain(..).zip(outcomes) {
-                    books.finish(delivery.position, epoch, outcome);
+                    books.finish(delivery.position, epoch, outcome, now);
                 }
                 self.spare = batch;
             }

@@ -61,14 +61,14 @@ impl Books {
         SystemClock.now()
     }
 
-    /// The record has ended well. Counted once, and only by whoever owns its partition.
-    pub(crate) fn finish(&mut self, position: Position, epoch: Epoch, outcome: Outcome) {
+    /// The record has ended well, at this time. Counted once, and only by whoever owns its partition.
+    pub(crate) fn finish(&mut self, position: Position, epoch: Epoch, outcome: Outcome, now: Millis) {
         let timestamp = self.ledger.timestamp(position);
         if self.ledger.complete(position, epoch) {
             self.outcomes.ended(outcome);
             self.ended.records += 1;
             if let Some(timestamp) = timestamp {
-                self.outcomes.took(self.now().since(Millis::from_millis(timestamp)));
+                self.outcomes.took(now.since(Millis::from_millis(timestamp)));
             }
         }
     }
@@ -81,7 +81,7 @@ impl Books {
         let Some(burying) = &self.burying else {
             let Failure { disposition, reason, message, .. } = failure;
             warn!(?position, disposition = disposition.as_str(), reason, message, "skipped: no dead letters are kept");
-            return self.finish(position, epoch, Outcome::Skip(reason));
+            return self.finish(position, epoch, Outcome::Skip(reason), self.now());
         };
         if failure.reason != INJECTED {
             self.ended.records += 1;

@@ -101,8 +101,8 @@ impl<H: EventHandler> Work for Events<H> {
     }
 
     fn accept(&mut self, delivery: Delivery<H::Item>, record: &Record<'_>, _now: Instant) {
-        let job =
-            Job { delivery, raw: Raw::from(record), traced: Traced::of(record).map(Box::new), first_failed_at: None };
+        let traced = Traced::of(record, delivery.trace).map(Box::new);
+        let job = Job { delivery, raw: Raw::from(record), traced, first_failed_at: None };
         self.parking.push(record.key.unwrap_or_default(), record.position.partition, job);
     }
 
@@ -125,12 +125,12 @@ impl<H: EventHandler> Work for Events<H> {
         }
         let (wait, reason) = match verdict {
             Verdict::Done => {
-                books.finish(position, epoch, Outcome::Done);
+                books.finish(position, epoch, Outcome::Done, books.now());
                 self.parking.done(&key, position.partition);
                 return Ok(());
             }
             Verdict::Skip(reason) => {
-                books.finish(position, epoch, Outcome::Skip(reason));
+                books.finish(position, epoch, Outcome::Skip(reason), books.now());
                 self.parking.done(&key, position.partition);
                 return Ok(());
             }

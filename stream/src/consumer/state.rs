@@ -127,7 +127,7 @@ impl<W: Work> State<W> {
             }
             Ok(Decoded::Skip(reason)) => {
                 self.spans.passed_over(record, reason);
-                self.books.finish(position, epoch, Outcome::Skip(reason));
+                self.books.finish(position, epoch, Outcome::Skip(reason), self.books.now());
             }
             Err(poison) => {
                 debug!(?position, reason = poison.reason, "poison");

@@ -1,4 +1,4 @@
-use headwater_proto::topics::ANALYTICS;
+use headwater_proto::{Millis, topics::ANALYTICS};
 use tokio::sync::mpsc;
 
 use super::*;
@@ -30,7 +30,7 @@ impl Work for Queue {
     fn settle(&mut self, (): (), _: Instant, books: &mut Books) -> Result<(), Error> {
         for position in self.0.drain(..) {
             let epoch = books.ledger.epoch();
-            books.finish(position, epoch, Outcome::Done);
+            books.finish(position, epoch, Outcome::Done, Millis::default());
         }
         Ok(())
     }
@@ -119,7 +119,7 @@ async fn a_partition_far_behind_is_paused_alone_until_half_is_gone() {
     let epoch = bench.state.books.ledger.epoch();
     for offset in 0..3 {
         assert_eq!(bench.flow(false), (vec![], vec![]), "{offset} of 4 finished");
-        bench.state.books.finish(Position { partition: 0, offset }, epoch, Outcome::Done);
+        bench.state.books.finish(Position { partition: 0, offset }, epoch, Outcome::Done, Millis::default());
     }
     assert_eq!(bench.flow(false), (vec![], vec![0]));
 }
