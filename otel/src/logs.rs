@@ -1,10 +1,12 @@
 //! The log of this process on stderr: text on a terminal, a line of JSON per event otherwise.
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     fmt::{self, Write as _},
     io::{self, IsTerminal as _},
+    time::{Duration, SystemTime},
 };
 
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tracing::{
     Event, Subscriber,
     field::{Field, Visit},
@@ -14,10 +16,11 @@ use tracing_subscriber::{
     fmt::{
         FmtContext, FormatEvent, FormatFields, FormattedFields,
         format::{JsonFields, Writer},
-        time::{FormatTime as _, SystemTime},
     },
     registry::LookupSpan,
 };
+
+use crate::span::now;
 
 /// What this process logs from now on; false where somebody else has seen to that.
 pub(crate) fn install(filter: EnvFilter) -> bool {
@@ -30,36 +33,54 @@ pub(crate) fn install(filter: EnvFilter) -> bool {
     installed.is_ok()
 }
 
-/// Writes what `work` logs on this thread in one go when it ends: for many lines at once, each of which would be a
-/// system call. They are in memory until then.
+/// Writes what `work` logs on this thread together, in as few system calls as blocks of [`BLOCK`] bytes make of it, the last
+/// when it ends. Lines wait in memory until then.
 pub fn log_together<T>(work: impl FnOnce() -> T) -> T {
     let _written_when_dropped = Together::begin(io::stderr());
     work()
 }
 
+/// Written at once, at least: what is larger is no longer in the processor's cache when the kernel copies it.
+const BLOCK: usize = 64 * 1024;
+
 thread_local! {
     /// The lines that wait for the end of [`Together`], where there is one.
-    static WAITING: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+    static WAITING: RefCell<Option<Waiting>> = const { RefCell::new(None) };
+    /// The line that is made, and its memory.
+    static LINE: Cell<Line> = Cell::default();
+}
+
+struct Waiting {
+    lines: Vec<u8>,
+    to: Box<dyn io::Write>,
+}
+
+impl Waiting {
+    fn write(&mut self) {
+        let _ = self.to.write_all(&self.lines); // where the log cannot be written there is nobody to tell
+        self.lines.clear();
+    }
 }
 
 /// While it lives, the lines of its thread wait.
-struct Together<W: io::Write>(W);
+struct Together;
 
-impl<W: io::Write> Together<W> {
+impl Together {
     /// `None` inside another one, which has them all.
-    fn begin(to: W) -> Option<Self> {
+    fn begin(to: impl io::Write + 'static) -> Option<Self> {
         WAITING.with_borrow_mut(|waiting| {
             let is_first = waiting.is_none();
-            waiting.get_or_insert_default();
-            is_first.then(|| Self(to))
+            waiting.get_or_insert_with(|| Waiting { lines: Vec::new(), to: Box::new(to) });
+            is_first.then(|| Self) // made only where it is the first: its end writes the lines
         })
     }
 }
 
-impl<W: io::Write> Drop for Together<W> {
+impl Drop for Together {
     fn drop(&mut self) {
-        let lines = WAITING.take().unwrap_or_default();
-        let _ = self.0.write_all(&lines); // where the log cannot be written there is nobody to tell
+        if let Some(mut waiting) = WAITING.take() {
+            waiting.write();
+        }
     }
 }
 
@@ -68,9 +89,13 @@ struct Lines;
 
 impl io::Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        WAITING.with_borrow_mut(|waiting| match waiting {
-            Some(lines) => lines.write(line),
-            None => io::stderr().write(line),
+        WAITING.with_borrow_mut(|waiting| {
+            let Some(waiting) = waiting else { return io::stderr().write(line) };
+            waiting.lines.extend_from_slice(line);
+            if waiting.lines.len() >= BLOCK {
+                waiting.write();
+            }
+            Ok(line.len())
         })
     }
 
@@ -88,72 +113,112 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, context: &FmtContext<'_, S, N>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        line.write_str("{\"timestamp\":\"")?;
-        SystemTime.format_time(&mut line)?;
-        line.write_str("\",\"level\":\"")?;
-        line.write_str(event.metadata().level().as_str())?;
-        line.write_char('"')?;
-        let mut fields = Fields { line: &mut line, written: Ok(()) };
-        event.record(&mut fields);
-        fields.written?;
-        member(&mut line, "target", event.metadata().target())?;
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut to: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut line = LINE.take(); // what a field's own text logs meanwhile has a line of its own
+        line.begin(now(), event.metadata().level().as_str());
+        event.record(&mut line);
+        line.member("target", event.metadata().target());
         let parent = event.parent().and_then(|id| context.span(id));
         if let Some(span) = parent.or_else(|| context.lookup_current()) {
             let extensions = span.extensions();
             let fields = extensions.get::<FormattedFields<N>>().map_or("", |fields| &fields.fields);
-            line.write_str(",\"span\":{\"name\":\"")?;
-            Escaped(&mut line).write_str(span.metadata().name())?;
-            line.write_char('"')?;
+            line.text.push_str(",\"span\":{\"name\":\"");
+            line.push_escaped(span.metadata().name());
+            line.text.push('"');
             // an object of its own, as JsonFields writes it
             let fields = fields.strip_prefix('{').and_then(|fields| fields.strip_suffix('}')).unwrap_or_default();
             if !fields.is_empty() {
-                line.write_char(',')?;
-                line.write_str(fields)?;
+                line.text.push(',');
+                line.text.push_str(fields);
             }
-            line.write_char('}')?;
+            line.text.push('}');
         }
-        line.write_str("}\n")
+        line.text.push_str("}\n");
+        let written = to.write_str(&line.text);
+        LINE.set(line);
+        written
     }
 }
 
-/// A text that is not the first member of its object.
-fn member(line: &mut Writer<'_>, name: &str, text: impl fmt::Display) -> fmt::Result {
-    named(line, name)?;
-    line.write_char('"')?;
-    write!(Escaped(line), "{text}")?;
-    line.write_char('"')
+/// One JSON object in the making.
+#[derive(Default)]
+struct Line {
+    text: String,
+    /// Seconds since the Unix epoch, and what a time of that second begins with.
+    second: u64,
+    until_second: String,
 }
 
-fn named(line: &mut Writer<'_>, name: &str) -> fmt::Result {
-    line.write_str(",\"")?;
-    Escaped(line).write_str(name)?;
-    line.write_str("\":")
-}
+impl Line {
+    fn begin(&mut self, now: SystemTime, level: &str) {
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        if self.second != since.as_secs() || self.until_second.is_empty() {
+            self.second = since.as_secs();
+            let second = OffsetDateTime::from(SystemTime::UNIX_EPOCH + Duration::from_secs(self.second));
+            let text = second.format(&Rfc3339).unwrap_or_default();
+            self.until_second = text.trim_end_matches('Z').to_owned();
+        }
+        self.text.clear();
+        self.text.push_str("{\"timestamp\":\"");
+        self.text.push_str(&self.until_second);
+        self.text.push('.');
+        let (mut micros, mut digits) = (since.subsec_micros(), [b'0'; 6]);
+        for digit in digits.iter_mut().rev() {
+            *digit += (micros % 10) as u8;
+            micros /= 10;
+        }
+        self.text.extend(digits.map(char::from));
+        self.text.push_str("Z\",\"level\":\"");
+        self.text.push_str(level);
+        self.text.push('"');
+    }
 
-struct Fields<'a, 'b> {
-    line: &'a mut Writer<'b>,
-    /// The first failure.
-    written: fmt::Result,
-}
+    /// A text that is not the first member of its object.
+    fn member(&mut self, name: &str, text: &str) {
+        self.name(name);
+        self.text.push('"');
+        self.push_escaped(text);
+        self.text.push('"');
+    }
 
-impl Fields<'_, '_> {
     /// A number or a truth value.
     fn bare(&mut self, field: &Field, value: impl fmt::Display) {
-        self.written = self.written.and_then(|()| {
-            named(self.line, field.name())?;
-            write!(self.line, "{value}")
-        });
+        self.name(field.name());
+        let _ = write!(self.text, "{value}"); // a string takes everything
+    }
+
+    fn name(&mut self, name: &str) {
+        self.text.push_str(",\"");
+        self.push_escaped(name);
+        self.text.push_str("\":");
+    }
+
+    /// The inside of a JSON string.
+    fn push_escaped(&mut self, text: &str) {
+        let mut rest = text;
+        while let Some(at) = rest.bytes().position(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+            self.text.push_str(&rest[..at]);
+            let _ = match rest.as_bytes()[at] {
+                byte @ (b'"' | b'\\') => write!(self.text, "\\{}", char::from(byte)),
+                b'\n' => self.text.write_str("\\n"),
+                byte => write!(self.text, "\\u{byte:04x}"),
+            };
+            rest = &rest[at + 1..]; // what is escaped is one byte of UTF-8
+        }
+        self.text.push_str(rest);
     }
 }
 
-impl Visit for Fields<'_, '_> {
+impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.written = self.written.and_then(|()| member(self.line, field.name(), format_args!("{value:?}")));
+        self.name(field.name());
+        self.text.push('"');
+        let _ = write!(Escaped(self), "{value:?}"); // a value that cannot show itself is cut
+        self.text.push('"');
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.written = self.written.and_then(|()| member(self.line, field.name(), value));
+        self.member(field.name(), value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
@@ -174,24 +239,12 @@ impl Visit for Fields<'_, '_> {
 }
 
 /// What is written comes out as the inside of a JSON string.
-struct Escaped<'a, W>(&'a mut W);
+struct Escaped<'a>(&'a mut Line);
 
-impl<W: fmt::Write> fmt::Write for Escaped<'_, W> {
+impl fmt::Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut plain = 0;
-        for (at, byte) in text.bytes().enumerate() {
-            if byte >= b' ' && byte != b'"' && byte != b'\\' {
-                continue;
-            }
-            self.0.write_str(&text[plain..at])?; // what is escaped is one byte of UTF-8
-            plain = at + 1;
-            match byte {
-                b'"' | b'\\' => write!(self.0, "\\{}", char::from(byte))?,
-                b'\n' => self.0.write_str("\\n")?,
-                _ => write!(self.0, "\\u{byte:04x}")?,
-            }
-        }
-        self.0.write_str(&text[plain..])
+        self.0.push_escaped(text);
+        Ok(())
     }
 }
 
@@ -265,6 +318,19 @@ mod tests {
     }
 
     #[test]
+    fn a_line_begins_with_its_time() {
+        let mut line = Line::default();
+        for (micros, expected) in [
+            (0, "1970-01-01T00:00:00.000000Z"),
+            (1_768_472_999_999_999, "2026-01-15T10:29:59.999999Z"),
+            (1_768_473_000_000_001, "2026-01-15T10:30:00.000001Z"),
+        ] {
+            line.begin(SystemTime::UNIX_EPOCH + Duration::from_micros(micros), "INFO");
+            assert_eq!(line.text, format!("{{\"timestamp\":\"{expected}\",\"level\":\"INFO\""));
+        }
+    }
+
+    #[test]
     fn lines_that_go_together_are_written_at_the_end_in_their_order() {
         let sink = Sink::default();
         let outer = Together::begin(sink.clone());
@@ -281,5 +347,11 @@ mod tests {
         });
         assert!(panicked.is_err());
         assert_eq!(sink.text(), "one\ntwo\nthree\n");
+        let _together = Together::begin(sink.clone());
+        let line = vec![b'x'; BLOCK / 2];
+        Lines.write_all(&line).unwrap();
+        assert_eq!(sink.text().len(), 14, "half a block waits");
+        Lines.write_all(&line).unwrap();
+        assert_eq!(sink.text().len(), 14 + BLOCK, "a whole one does not");
     }
 }

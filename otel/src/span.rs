@@ -103,7 +103,7 @@ impl Span {
     }
 }
 
-/// Of spans only: they are shown and decide nothing.
+/// Of spans and lines of the log only: they are shown and decide nothing.
 #[allow(clippy::disallowed_methods)]
 pub fn now() -> SystemTime {
     SystemTime::now()
