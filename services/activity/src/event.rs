@@ -59,11 +59,12 @@ pub(crate) fn empty() -> Payload {
 impl ActivityEvent {
     /// Onto `json`, in the document's form.
     pub fn write_json(&self, json: &mut Vec<u8>) {
+        let (id, timestamp) = (self.id.text(), self.timestamp.text());
         let written = Written {
-            event_id: self.id.to_string().into(),
-            user_id: Cow::Borrowed(&self.user_id),
+            event_id: (*id).into(),
+            user_id: (*self.user_id).into(),
             event_type: self.event_type.into(),
-            timestamp: self.timestamp.to_string().into(),
+            timestamp: (*timestamp).into(),
             payload: Some(&self.payload),
         };
         serde_json::to_writer(json, &written).expect("text and what was JSON before is JSON");
@@ -86,7 +87,8 @@ impl ActivityEvent {
         let encoding = Encoding::of(headers::content_type(record), value.trim_ascii_start());
         let encoding = encoding.map_err(|_| malformed("content-type", "is not known"))?;
         if encoding == Encoding::Json {
-            let written: Written<'_> = serde_json::from_slice(value).map_err(|error| {
+            let text = str::from_utf8(value).map_err(|_| malformed("value", "is no UTF-8"))?;
+            let written: Written<'_> = serde_json::from_str(text).map_err(|error| {
                 malformed("value", format_args!("is no event in JSON: {:?} error", error.classify()))
             })?;
             let payload = written.payload.map_or_else(|| Ok(empty()), |payload| object(payload).ok_or(NO_OBJECT));

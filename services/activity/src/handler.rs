@@ -23,7 +23,7 @@ impl BatchHandler for Handler {
         log_together(|| {
             for Delivery { item, .. } in batch {
                 let ActivityEvent { id, user_id, event_type, .. } = &**item;
-                info!(eventId = %id, userId = &**user_id, eventType = event_type, "consumed");
+                info!(eventId = &*id.text(), userId = &**user_id, eventType = event_type, "consumed");
             }
         });
         let new = self.0.add(batch.iter().map(|delivery| delivery.item.clone()));

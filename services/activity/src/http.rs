@@ -5,7 +5,7 @@ use axum::{
     Json, Router,
     body::{Body, to_bytes},
     extract::{Query, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -22,6 +22,7 @@ use crate::{
     request::{Filter, Wanted},
 };
 
+const JSON: [(HeaderName, &str); 1] = [(header::CONTENT_TYPE, "application/json")];
 const OPENAPI: &str = include_str!("../openapi.json");
 /// Bytes of an answer that are made at a time.
 const CHUNK: usize = 64 * 1024;
@@ -33,7 +34,7 @@ pub(crate) fn routes(api: Api, limit: Option<RateLimit>) -> Router {
         .route("/events/generate", traced(names::SERVICE_ACTIVITY, generate))
         .route("/events/processed", get(processed))
         .route("/health", get(async || Json(json!({ "status": "ok" }))))
-        .route("/openapi.json", get(async || ([(header::CONTENT_TYPE, "application/json")], OPENAPI)))
+        .route("/openapi.json", get(async || (JSON, OPENAPI)))
         .fallback(async || refused(StatusCode::NOT_FOUND, "Not found"))
         .method_not_allowed_fallback(async || refused(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"))
         .with_state(Arc::new(api))
@@ -57,7 +58,7 @@ async fn generate(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -
     };
     // published even where the client goes away meanwhile: half a request is none
     match api.publisher.publish(wanted, trace_in(&headers)).await {
-        Ok(id) => (StatusCode::CREATED, Json(json!({ "eventId": id.to_string() }))).into_response(),
+        Ok(id) => (StatusCode::CREATED, JSON, format!("{{\"eventId\":\"{id}\"}}")).into_response(),
         Err(_told) => refused(StatusCode::INTERNAL_SERVER_ERROR, UNPUBLISHED),
     }
 }
@@ -71,7 +72,7 @@ async fn processed(State(api): State<Arc<Api>>, Query(query): Query<HashMap<Stri
     let older = filter.limit.map_or(0, |limit| found.len().saturating_sub(limit));
     let events = found.into_iter().skip(older).map(|(_, event)| event);
     let body = Body::from_stream(stream::iter(array(events).map(Ok::<_, std::convert::Infallible>)));
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+    (JSON, body).into_response()
 }
 
 /// The JSON array of the events, a part at a time.

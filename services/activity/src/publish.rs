@@ -28,7 +28,7 @@ impl Publisher {
         let Wanted { user_id, event_type, payload } = wanted;
         let event = ActivityEvent { id: EventId::new(timestamp), user_id, event_type, timestamp, payload };
         let (content_type, value) = event.encode(self.encoding);
-        let (id, at) = (event.id.to_string(), timestamp.to_string());
+        let (id, at) = (event.id.text(), timestamp.text());
         let trace = call.map(|call| {
             message_of(call, event.id);
             call.across(event.id.as_bytes())

@@ -1,5 +1,9 @@
 //! What a client asks for, read as the document says: every problem at once, in its words.
-use std::{borrow::Cow, collections::HashMap, num::NonZeroUsize};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    num::NonZeroUsize,
+};
 
 use serde_json::value::RawValue;
 
@@ -20,7 +24,7 @@ pub(crate) struct Wanted {
 }
 
 /// The fields of a JSON object, of several of one name the last, as JavaScript reads it.
-type Fields<'a> = HashMap<Cow<'a, str>, &'a RawValue>;
+type Fields<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
 impl Wanted {
     /// Of a request's body.
