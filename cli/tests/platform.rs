@@ -1,9 +1,16 @@
 //! The platform as a library: started in this process, asked over its ports.
-use std::{path::Path, time::Duration};
+use std::{
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    thread,
+    time::Duration,
+};
 
 use headwater_cli::{Platform, settings::Settings};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 fn settings(name: &str) -> Settings {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
@@ -95,4 +102,31 @@ async fn two_platforms_run_beside_each_other_and_the_http_port_has_every_service
         }
     }
     tokio::join!(one.stop(), two.stop());
+}
+
+/// Ports are bound before there is anything to be ready: whoever asks early waits for the answer, and it must be true.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_platform_that_has_said_it_is_ready_does_not_take_it_back_while_it_starts() {
+    let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let started = CancellationToken::new();
+    let asking = {
+        let started = started.clone();
+        thread::spawn(move || {
+            let mut answers = Vec::new();
+            while !(started.is_cancelled() && answers.last() == Some(&true)) {
+                let Ok(mut stream) = TcpStream::connect(admin) else { continue };
+                let mut answer = String::new();
+                let asked = stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n");
+                if asked.and_then(|()| stream.read_to_string(&mut answer)).is_ok() {
+                    answers.push(answer.starts_with("HTTP/1.0 200"));
+                }
+            }
+            answers
+        })
+    };
+    let platform = Platform::start(Settings { admin_port: admin.port(), ..settings("asked-early") }).await.unwrap();
+    started.cancel();
+    let answers = asking.join().unwrap();
+    assert!(answers.is_sorted(), "ready first and then not: {answers:?}");
+    platform.stop().await;
 }

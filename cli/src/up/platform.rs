@@ -101,6 +101,8 @@ impl Platform {
         let instances = Arc::new(instances);
         let shutdown = CancellationToken::new();
         let (listener, documents) = (ports.admin.listen().await?, services.live_documents(roles));
+        // before anybody is answered: nothing to wait for means ready
+        instances.change_all(Change::Start).await;
         let admin = admin::serve(listener, metrics, readiness.clone(), instances.clone(), documents, shutdown.clone());
         let mut platform = Self {
             addresses: ports.addresses(),
@@ -114,7 +116,6 @@ impl Platform {
             shutdown: shutdown.drop_guard(),
             settings,
         };
-        platform.instances.change_all(Change::Start).await;
         match platform.until_ready().await {
             Ok(()) => Ok(platform),
             Err(error) => {
