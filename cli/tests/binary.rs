@@ -163,6 +163,7 @@ fn up_says_where_things_are_and_ends_cleanly_when_asked() {
     assert!(signalled.success());
     let (code, stderr) = ended(child);
     assert_eq!(code, Some(0), "{stderr}");
+    assert!(!stderr.contains("trouble with its broker"), "a client outlived the embedded broker: {stderr}");
     assert!(asked.elapsed() < Duration::from_secs(5), "an idle platform took {:?} to end", asked.elapsed());
     assert!(!folder.join("var/up.json").exists());
 }

@@ -41,7 +41,7 @@ pub struct Platform {
     addresses: Addresses,
     kafka: KafkaConfig,
     embedded: Option<EmbeddedKafka>,
-    producer: Producer,
+    services: Services,
     readiness: Readiness,
     instances: Arc<Instances>,
     failed: mpsc::UnboundedReceiver<Error>,
@@ -79,28 +79,29 @@ impl Platform {
             }
         };
         apply_topics(&kafka, &topics).await?;
-        let producer = Producer::open(&kafka, Patience::Waiting)?;
 
         let readiness = Readiness::default();
         let (mut instances, failed) = Instances::new(readiness.clone());
         let around = Surroundings {
             settings: settings.clone(),
             kafka: kafka.clone(),
-            producer: producer.clone(),
+            producer: Producer::open(&kafka, Patience::Waiting)?,
             readiness: readiness.clone(),
             rate_limit: settings.rate_limit.map(|RateLimit(per_second)| headwater_rpc::RateLimit::new(per_second)),
         };
-        let services = Services::open(around, documents, roles).await?;
+        let services = Box::pin(Services::open(around, documents, roles)).await?;
         for &role in roles {
             for number in 1..=count(role) {
                 let instance = if up { number.to_string() } else { settings.instance_name() };
                 let name = format!("{}-{instance}", role.name());
-                instances.add(role, number, name, services.birth(role, instance, &ports, roles));
+                if let Some(birth) = services.birth(role, instance, &ports) {
+                    instances.add(role, number, name, birth);
+                }
             }
         }
         let instances = Arc::new(instances);
         let shutdown = CancellationToken::new();
-        let (listener, documents) = (ports.admin.listen().await?, services.live_documents(roles));
+        let (listener, documents) = (ports.admin.listen().await?, services.live_documents());
         // before anybody is answered: nothing to wait for means ready
         instances.change_all(Change::Start).await;
         let admin = admin::serve(listener, metrics, readiness.clone(), instances.clone(), documents, shutdown.clone());
@@ -108,7 +109,7 @@ impl Platform {
             addresses: ports.addresses(),
             kafka,
             embedded,
-            producer,
+            services,
             readiness,
             instances,
             failed,
@@ -190,9 +191,7 @@ impl Platform {
             Ok(_) => {}
             Err(_) => cut.abort(),
         }
-        if let Err(error) = self.producer.close(LAST_WORDS).await {
-            tracing::warn!(error = Error::from(error).story(), "the producer did not close cleanly");
-        }
+        self.services.close(LAST_WORDS).await;
         if let Some(embedded) = self.embedded {
             // waits for the broker's threads
             let _ = spawn_blocking(move || drop(embedded)).await;

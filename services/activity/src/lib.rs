@@ -9,7 +9,7 @@ mod publish;
 mod request;
 mod store;
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use axum::Router;
 use headwater_otel::Component;
@@ -31,8 +31,6 @@ use publish::Publisher;
 
 #[cfg(test)]
 mod tests;
-
-const ROLE: &str = "activity";
 
 /// What the instances of a process share. Cheap to clone.
 #[derive(Clone)]
@@ -72,8 +70,13 @@ impl Service {
     ) -> Result<(), Error> {
         let Api { publisher, store } = self.api;
         let positions = Some(store.positions());
-        let consumer = ConsumerConfig { kafka: self.kafka, group: self.group, role: ROLE, positions, ..consumer };
+        let consumer = ConsumerConfig { kafka: self.kafka, group: self.group, role: "activity", positions, ..consumer };
         run_batches(consumer, Handler(store), publisher.producer, readiness, shutdown).await
+    }
+
+    /// For the end, after its consumers and doors: as [`Producer::close`].
+    pub async fn close(self, deadline: Duration) -> Result<(), Error> {
+        self.api.publisher.producer.close(deadline).await
     }
 
     /// The document's routes.

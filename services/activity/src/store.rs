@@ -20,7 +20,7 @@ pub struct Store {
     positions: Arc<Positions>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Kept {
     limit: usize,
     events: VecDeque<Arc<ActivityEvent>>,
@@ -34,13 +34,7 @@ struct Kept {
 impl Store {
     /// Keeps the newest `limit` events.
     pub fn new(limit: NonZeroUsize) -> Self {
-        let kept = Kept {
-            limit: limit.get(),
-            events: VecDeque::new(),
-            forgotten: 0,
-            seen: HashSet::new(),
-            seen_first: VecDeque::new(),
-        };
+        let kept = Kept { limit: limit.get(), ..Kept::default() };
         Self { kept: Arc::new(RwLock::new(kept)), positions: Positions::new() }
     }
 

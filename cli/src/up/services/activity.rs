@@ -28,6 +28,10 @@ impl Activity {
         mount(services, self.0.api())
     }
 
+    pub(crate) async fn close(self, deadline: Duration) -> Result<(), headwater_stream::Error> {
+        self.0.close(deadline).await
+    }
+
     pub(crate) fn birth(self, around: Surroundings, instance: String, http: Arc<Port>, grpc: Arc<Port>) -> Birth {
         Box::new(move |component, stop| -> Life {
             let (service, around) = (self.0.clone(), around.clone());

@@ -31,11 +31,10 @@ pub(crate) struct Doors {
 }
 
 impl Ingress {
-    /// Where the ingress is not `served`, its database is nobody's business.
-    pub(crate) async fn open(around: &Surroundings, served: bool) -> Result<Self, Error> {
+    pub(crate) async fn open(around: &Surroundings) -> Result<Self, Error> {
         let config = Config { request_id_days: around.settings.request_id_days, ..Config::default() };
         config.validate().map_err(Error::Usage)?;
-        let users = match around.settings.database_url.as_ref().filter(|_| served) {
+        let users = match &around.settings.database_url {
             Some(url) => PostgresStore::open(url.expose()).await.map(Users::Postgres).map_err(not_opened)?,
             None => {
                 let store = SqliteStore::open().await;

@@ -6,9 +6,12 @@ mod fraud;
 mod ingress;
 mod notification;
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use futures::future::join_all;
+use futures::{
+    future::{OptionFuture, join_all},
+    join,
+};
 use headwater_documents::Documents;
 use headwater_otel::Readiness;
 use headwater_proto::topics::{ALL, Group, Topic, USER_ACTIVITY_EVENTS};
@@ -36,13 +39,14 @@ pub(crate) struct Surroundings {
     pub(crate) rate_limit: Option<headwater_rpc::RateLimit>,
 }
 
+/// Those that run here.
 pub(crate) struct Services {
     around: Surroundings,
-    ingress: ingress::Ingress,
-    analytics: analytics::Analytics,
-    fraud: fraud::Fraud,
-    notification: notification::Notification,
-    activity: activity::Activity,
+    ingress: Option<ingress::Ingress>,
+    analytics: Option<analytics::Analytics>,
+    fraud: Option<fraud::Fraud>,
+    notification: Option<notification::Notification>,
+    activity: Option<activity::Activity>,
 }
 
 impl Services {
@@ -52,50 +56,53 @@ impl Services {
         documents: Option<Documents>,
         roles: &[Role],
     ) -> Result<Self, Error> {
-        // the store of a role that does not run here is nobody's business
-        let of = |role| documents.as_ref().filter(|_| roles.contains(&role));
+        let (runs, documents) = (|role| roles.contains(&role), documents.as_ref());
         Ok(Self {
-            ingress: ingress::Ingress::open(&around, roles.contains(&Role::Ingress)).await?,
-            analytics: analytics::Analytics::open(&around, of(Role::Analytics)).await?,
-            fraud: fraud::Fraud::open(&around, of(Role::Fraud)).await?,
-            notification: notification::Notification::open(&around, of(Role::Notification)).await?,
-            activity: activity::Activity::open(&around)?,
+            ingress: opened(runs(Role::Ingress), ingress::Ingress::open(&around)).await?,
+            analytics: opened(runs(Role::Analytics), analytics::Analytics::open(&around, documents)).await?,
+            fraud: opened(runs(Role::Fraud), fraud::Fraud::open(&around, documents)).await?,
+            notification: opened(runs(Role::Notification), notification::Notification::open(&around, documents))
+                .await?,
+            activity: opened(runs(Role::Activity), async { activity::Activity::open(&around) }).await?,
             around,
         })
     }
 
-    /// One instance of `role`, named `instance` in its group. The http port belongs to the ingress and serves what
-    /// else runs here too.
-    pub(crate) fn birth(&self, role: Role, instance: String, ports: &Ports, roles: &[Role]) -> Birth {
+    /// One instance of `role`, named `instance` in its group; `None` where the role does not run here. The http port
+    /// belongs to the ingress and serves what else runs here too.
+    pub(crate) fn birth(&self, role: Role, instance: String, ports: &Ports) -> Option<Birth> {
         let around = self.around.clone();
-        match role {
+        Some(match role {
             Role::Ingress => {
                 let (own, http) = (ports.ingress.clone(), ports.http.clone());
-                let doors = ingress::Doors { own, http, beside: self.beside_ingress(roles) };
-                self.ingress.clone().birth(around, instance, doors)
+                let doors = ingress::Doors { own, http, beside: self.beside_ingress() };
+                self.ingress.clone()?.birth(around, instance, doors)
             }
-            Role::Analytics => self.analytics.clone().birth(around, instance, ports.analytics.clone()),
-            Role::Fraud => self.fraud.clone().birth(around, instance, ports.fraud.clone()),
-            Role::Notification => self.notification.clone().birth(around, instance),
+            Role::Analytics => self.analytics.clone()?.birth(around, instance, ports.analytics.clone()),
+            Role::Fraud => self.fraud.clone()?.birth(around, instance, ports.fraud.clone()),
+            Role::Notification => self.notification.clone()?.birth(around, instance),
             Role::Activity => {
                 let (http, grpc) = (ports.activity.clone(), ports.activity_grpc.clone());
-                self.activity.clone().birth(around, instance, http, grpc)
+                self.activity.clone()?.birth(around, instance, http, grpc)
             }
+        })
+    }
+
+    pub(crate) fn live_documents(&self) -> LiveDocuments {
+        LiveDocuments { analytics: self.analytics.clone(), fraud: self.fraud.clone() }
+    }
+
+    /// Closes what the instances have shared, once they have ended.
+    pub(crate) async fn close(self, deadline: Duration) {
+        let own = self.activity.map(|activity| activity.close(deadline));
+        let (shared, own) = join!(self.around.producer.close(deadline), OptionFuture::from(own));
+        for error in [Some(shared), own].into_iter().flatten().filter_map(Result::err) {
+            tracing::warn!(error = Error::from(error).story(), "a producer did not close cleanly");
         }
     }
 
-    /// Of those that run here.
-    pub(crate) fn live_documents(&self, roles: &[Role]) -> LiveDocuments {
-        LiveDocuments {
-            analytics: roles.contains(&Role::Analytics).then(|| self.analytics.clone()),
-            fraud: roles.contains(&Role::Fraud).then(|| self.fraud.clone()),
-        }
-    }
-
-    fn beside_ingress(&self, roles: &[Role]) -> Mount {
-        let analytics = roles.contains(&Role::Analytics).then(|| self.analytics.clone());
-        let fraud = roles.contains(&Role::Fraud).then(|| self.fraud.clone());
-        let activity = roles.contains(&Role::Activity).then(|| self.activity.clone());
+    fn beside_ingress(&self) -> Mount {
+        let (analytics, fraud, activity) = (self.analytics.clone(), self.fraud.clone(), self.activity.clone());
         Arc::new(move |mut services| {
             if let Some(analytics) = &analytics {
                 services = analytics.mount(services);
@@ -109,6 +116,10 @@ impl Services {
             services
         })
     }
+}
+
+async fn opened<T>(runs_here: bool, open: impl Future<Output = Result<T, Error>>) -> Result<Option<T>, Error> {
+    if runs_here { open.await.map(Some) } else { Ok(None) }
 }
 
 /// What the services of this process have derived from the log, whether their instances run or not.
