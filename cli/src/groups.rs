@@ -1,6 +1,6 @@
 //! `headwater groups`: who is in each consumer group, what each member owns, and how far behind it is.
 use clap::Args;
-use headwater_proto::{Millis, topics::GROUPS};
+use headwater_proto::Millis;
 use headwater_stream::{
     Clock as _, KafkaConfig, SystemClock,
     groups::{GroupView, PartitionLag, describe},
@@ -12,7 +12,7 @@ use crate::{
     print::print,
     roles,
     settings::Settings,
-    up::{Announced, announced},
+    up::{self, Announced, announced},
 };
 
 #[derive(Debug, Args)]
@@ -24,8 +24,8 @@ pub(crate) struct Options {
 
 pub(crate) async fn run(options: Options, settings: &Settings) -> Result<(), Error> {
     let kafka = broker(settings)?;
-    let mut groups = Vec::with_capacity(GROUPS.len());
-    for group in GROUPS {
+    let mut groups = Vec::new();
+    for group in up::groups(settings) {
         let id = format!("{}{}", group.id, settings.group_suffix);
         groups.push(describe(&kafka, &id, group.topic.name).await?);
     }

@@ -133,7 +133,8 @@ fn a_taken_port_is_named_with_the_variable_that_changes_it() {
 #[test]
 fn up_says_where_things_are_and_ends_cleanly_when_asked() {
     let folder = folder("up");
-    let mut child = headwater(&folder, &["up"], &[]).spawn().unwrap();
+    let names = [("ACTIVITY_KAFKA_TOPIC", "clicks"), ("ACTIVITY_KAFKA_CONSUMER_GROUP", "clickers")];
+    let mut child = headwater(&folder, &["up"], &names).spawn().unwrap();
     let stdout = BufReader::new(child.stdout.take().unwrap());
     let printed = within("the banner", Duration::from_secs(30), move || {
         let mut lines = Vec::new();
@@ -157,6 +158,9 @@ fn up_says_where_things_are_and_ends_cleanly_when_asked() {
     let admin = announced["addresses"]["admin"].as_str().unwrap().rsplit_once(':').unwrap().1;
     let health = headwater(&folder, &["health", "--admin-port", admin], &[]).spawn().unwrap();
     assert_eq!(ended(health), (Some(0), String::new()));
+    let groups = headwater(&folder, &["groups"], &names).output().unwrap();
+    let groups = String::from_utf8(groups.stdout).unwrap();
+    assert!(groups.contains("\nclickers on clicks: lag 0 records"), "{groups}");
 
     let asked = Instant::now();
     let signalled = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();

@@ -15,7 +15,7 @@ pub use instances::{Change, Instances, Listed};
 pub use platform::Platform;
 
 pub(crate) use announcement::{Announced, announced};
-pub(crate) use services::topics;
+pub(crate) use services::{groups, topics};
 
 use crate::{Error, settings::Settings, signals};
 use announcement::Announcement;

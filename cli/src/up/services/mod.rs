@@ -14,7 +14,7 @@ use futures::{
 };
 use headwater_documents::Documents;
 use headwater_otel::Readiness;
-use headwater_proto::topics::{ALL, Group, Topic, USER_ACTIVITY_EVENTS};
+use headwater_proto::topics::{ALL, GROUPS, Group, Topic, USER_ACTIVITY, USER_ACTIVITY_EVENTS};
 use headwater_rpc::ServerConfig;
 use headwater_stream::{ConsumerConfig, KafkaConfig, Producer};
 use tokio_util::sync::CancellationToken;
@@ -143,6 +143,12 @@ impl LiveDocuments {
 pub(crate) fn topics(settings: &Settings) -> Vec<Topic> {
     let of_activity = activity::config(settings).group().topic;
     ALL.iter().map(|topic| if *topic == USER_ACTIVITY_EVENTS { of_activity } else { *topic }).collect()
+}
+
+/// Every group of the platform, by the names that are set.
+pub(crate) fn groups(settings: &Settings) -> Vec<Group> {
+    let of_activity = activity::config(settings).group();
+    GROUPS.iter().map(|group| if *group == USER_ACTIVITY { of_activity } else { *group }).collect()
 }
 
 /// The configured document store, which all roles of this process share; `None`: each keeps its own in memory.
