@@ -93,7 +93,7 @@ impl Services {
     }
 
     /// Closes what the instances have shared, once they have ended.
-    pub(crate) async fn close(self, deadline: Duration) {
+    pub(crate) async fn close(self: Box<Self>, deadline: Duration) {
         let own = self.activity.map(|activity| activity.close(deadline));
         let (shared, own) = join!(self.around.producer.close(deadline), OptionFuture::from(own));
         for error in [Some(shared), own].into_iter().flatten().filter_map(Result::err) {
