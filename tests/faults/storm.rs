@@ -13,10 +13,10 @@ use std::{
 use anyhow::{Context as _, Result};
 use fastrand::Rng;
 use futures::{StreamExt as _, stream};
-use headwater_cli::simulate::{Action, Call, Journal, Outcome, Parameters, Record, Scenario, call, plan};
+use headwater_cli::simulate::{Action, Call, Journal, Outcome, Parameters, Record, Scenario, call, is_open, plan};
 use headwater_proto::v1::user_actions_client::UserActionsClient;
 use tokio::sync::mpsc;
-use tonic::{Code, Status, transport::Channel};
+use tonic::transport::Channel;
 
 use crate::wait::until;
 
@@ -113,11 +113,4 @@ async fn one(
         }
     })
     .await
-}
-
-fn is_open(status: &Status) -> bool {
-    matches!(
-        status.code(),
-        Code::DeadlineExceeded | Code::Cancelled | Code::Unavailable | Code::ResourceExhausted | Code::Unknown
-    )
 }

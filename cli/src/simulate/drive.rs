@@ -5,6 +5,7 @@
 //! duplicate and every user's accepted actions stay in sequence.
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
+    error::Error as _,
     net::SocketAddr,
     sync::{
         Arc,
@@ -233,7 +234,7 @@ impl Driver {
         loop {
             let refused = match call(&mut self.client, &self.actions[index], changes, None).await {
                 Ok(()) => return Ok(None),
-                Err(refused) if !is_passing(refused.code()) => return Ok(Some(refused)),
+                Err(refused) if !is_open(&refused) => return Ok(Some(refused)),
                 Err(refused) => refused,
             };
             if sending == 0 {
@@ -267,6 +268,12 @@ async fn drain(mut stream: Streaming<RecordActionsResponse>) {
     let rest = async { while let Ok(Some(_)) = stream.message().await {} };
     // whoever takes longer is left alone: the ids tell what was accepted
     let _ = timeout(DRAIN, rest).await;
+}
+
+/// Whether nobody knows what became of a call that ended so, or it may come again: it was refused for now, or its connection
+/// ended first, which tonic may call INTERNAL (a GOAWAY between two calls). What a server says has no source here.
+pub fn is_open(status: &Status) -> bool {
+    is_passing(status.code()) || status.source().is_some_and(|source| source.is::<tonic::transport::Error>())
 }
 
 fn is_passing(code: Code) -> bool {
@@ -355,5 +362,22 @@ fn record(action: &Action) -> RecordActionRequest {
             session_id: action.session_id.clone(),
             ..Payload::default()
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_what_a_server_has_refused_for_good_is_settled() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let lost = Channel::from_shared(format!("http://{closed}")).unwrap().connect().await.unwrap_err();
+        let mut goaway = Status::internal("h2 protocol error: http2 error");
+        assert!(!is_open(&goaway), "said by a server");
+        goaway.set_source(Arc::new(lost));
+        assert!(is_open(&goaway));
+        assert!(is_open(&Status::unavailable("the outbox is full")));
+        assert!(!is_open(&Status::failed_precondition("must reset the password")));
     }
 }

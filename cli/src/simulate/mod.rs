@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-pub use drive::call;
+pub use drive::{call, is_open};
 pub use journal::{Journal, Line, Outcome, Poison, Record};
 pub use plan::{Action, Call, Parameters, Repeat, Scenario, plan};
 pub use progress::Audience;
