@@ -371,8 +371,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_what_a_server_has_refused_for_good_is_settled() {
-        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let lost = Channel::from_shared(format!("http://{closed}")).unwrap().connect().await.unwrap_err();
+        let lost = Channel::from_static("http://127.0.0.1:1").connect().await.unwrap_err();
         let mut goaway = Status::internal("h2 protocol error: http2 error");
         assert!(!is_open(&goaway), "said by a server");
         goaway.set_source(Arc::new(lost));

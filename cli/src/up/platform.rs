@@ -53,12 +53,12 @@ pub struct Platform {
 impl Platform {
     /// Every role, with an embedded part wherever none is configured. Returns when all of it is ready.
     pub async fn start(settings: Settings) -> Result<Self, Error> {
-        Box::pin(Self::begin(settings, &Role::ALL, Role::instances_in_up, true)).await
+        Self::begin(settings, &Role::ALL, Role::instances_in_up, true).await
     }
 
     /// One instance of each of these roles.
     pub(crate) async fn serve(settings: Settings, roles: &[Role]) -> Result<Self, Error> {
-        Box::pin(Self::begin(settings, roles, |_| 1, false)).await
+        Self::begin(settings, roles, |_| 1, false).await
     }
 
     async fn begin(settings: Settings, roles: &[Role], count: fn(Role) -> u32, up: bool) -> Result<Self, Error> {
@@ -89,7 +89,7 @@ impl Platform {
             readiness: readiness.clone(),
             rate_limit: settings.rate_limit.map(|RateLimit(per_second)| headwater_rpc::RateLimit::new(per_second)),
         };
-        let services = Services::open(around, documents, roles).await?;
+        let services = Box::new(Services::open(around, documents, roles).await?);
         for &role in roles {
             for number in 1..=count(role) {
                 let instance = if up { number.to_string() } else { settings.instance_name() };
@@ -109,7 +109,7 @@ impl Platform {
             addresses: ports.addresses(),
             kafka,
             embedded,
-            services: Box::new(services),
+            services,
             readiness,
             instances,
             failed,

@@ -8,10 +8,7 @@ mod notification;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use futures::{
-    future::{OptionFuture, join_all},
-    join,
-};
+use futures::{FutureExt as _, future::join_all};
 use headwater_documents::Documents;
 use headwater_otel::Readiness;
 use headwater_proto::topics::{ALL, GROUPS, Group, Topic, USER_ACTIVITY, USER_ACTIVITY_EVENTS};
@@ -94,10 +91,12 @@ impl Services {
 
     /// Closes what the instances have shared, once they have ended.
     pub(crate) async fn close(self: Box<Self>, deadline: Duration) {
-        let own = self.activity.map(|activity| activity.close(deadline));
-        let (shared, own) = join!(self.around.producer.close(deadline), OptionFuture::from(own));
-        for error in [Some(shared), own].into_iter().flatten().filter_map(Result::err) {
-            tracing::warn!(error = Error::from(error).story(), "a producer did not close cleanly");
+        let shared = Some(self.around.producer.close(deadline).boxed());
+        let activity = self.activity.map(|activity| activity.close(deadline).boxed());
+        for closed in join_all([shared, activity].into_iter().flatten()).await {
+            if let Err(error) = closed {
+                tracing::warn!(error = Error::from(error).story(), "a producer did not close cleanly");
+            }
         }
     }
 
